@@ -227,6 +227,29 @@ def test_steps_that_came_together_are_asked_for_once(real: Living, federation: F
     here.close()
 
 
+@pytest.mark.parametrize("shown", [False, True])
+def test_steps_that_nobody_is_shown_are_not_asked_for(real: Living, shown: bool) -> None:
+    asked: list[str] = []
+
+    class Noting(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            asked.append(request.url.path)
+            return super().handle_request(request)
+
+    here = Connection(Credentials(real.url, real.tokens["scientist"]), Noting())
+    experiment = Federation(here).experiment(**FAST | {"rounds": 5}).propose()
+    decide(real, experiment.run_id)
+    seen: list[Happening] = []
+    result = experiment.wait(progress=False, on_update=seen.append if shown else None)
+    assert len(result.rounds) > 5
+    if shown:
+        assert [update.step for update in seen if update.step] == result.rounds
+    else:
+        at_the_end = 1  # for the result
+        assert sum(path.endswith("/rounds") for path in asked) <= at_the_end
+    here.close()
+
+
 def test_what_the_coordinator_refuses(real: Living, federation: Federation) -> None:
     with pytest.raises(NotAuthenticated):
         hanse.connect(real.url, "hanse_" + "x" * 43)

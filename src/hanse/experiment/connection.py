@@ -220,7 +220,7 @@ class Connection:
         """The version that a model of elsewhere becomes here; ``raw`` is a file of Hanse."""
         return self.call("POST", "/api/models", content=raw)
 
-    def watch(self, run_id: str) -> Iterator[Happening]:
+    def watch(self, run_id: str, steps: bool = True) -> Iterator[Happening]:
         state, seen = "", set[tuple[int, str]]()
         pause = 0.0
         while True:
@@ -228,7 +228,7 @@ class Connection:
                 with self._events() as events:
                     # the stream is open: what happens from here on is in it, what happened before is asked for once
                     raw = self.session(run_id)
-                    for step in self.rounds(run_id):
+                    for step in self.rounds(run_id) if steps else ():
                         if (step.step, step.started) not in seen:
                             seen.add((step.step, step.started))
                             yield Happening("running", step)
@@ -237,9 +237,9 @@ class Connection:
                     if state in ENDED:
                         return
                     for kind, event in events:
-                        if event.get("run") != run_id:
+                        if event.get("run") != run_id or (kind == "round" and not steps):
                             continue
-                        for update in self._understood(run_id, kind, event, state, seen):
+                        for update in self._understood(run_id, kind, event, state, seen, steps):
                             state = update.state
                             yield update
                             if state in ENDED:
@@ -251,7 +251,7 @@ class Connection:
             time.sleep(pause)
 
     def _understood(
-        self, run_id: str, kind: str, event: Mapping[str, Json], state: str, seen: set[tuple[int, str]]
+        self, run_id: str, kind: str, event: Mapping[str, Json], state: str, seen: set[tuple[int, str]], steps: bool
     ) -> Iterator[Happening]:
         detail = event.get("detail") or {}
         if kind == "round":
@@ -265,7 +265,7 @@ class Connection:
         elif kind == "run.state":
             to = str(detail.get("to") or state)
             if to in ENDED:
-                for step in self.rounds(run_id):
+                for step in self.rounds(run_id) if steps else ():
                     if (step.step, step.started) not in seen:
                         seen.add((step.step, step.started))
                         yield Happening(state, step)

@@ -129,7 +129,9 @@ class Experiment:
                 relay.central(central)
 
         try:
-            result = wait(self._backend, self._sent(), self.config.num_rounds, progress, heard)
+            listens = on_update is not None or global_evaluate is not None or bool(callbacks)
+            told = heard if listens else None
+            result = wait(self._backend, self._sent(), self.config.num_rounds, progress, told)
         except BaseException as error:
             state = "rejected" if isinstance(error, Refused) else "failed" if isinstance(error, RunFailed) else "left"
             relay.ended(state, str(error), None)

@@ -73,8 +73,9 @@ class Backend(Protocol):
         """State, round, reason and consents of a run, now. Raises ``NotFound``."""
         ...
 
-    def watch(self, run_id: str) -> Iterator[Happening]:
-        """Past and coming updates; ends when the run has ended. Waiting costs nothing."""
+    def watch(self, run_id: str, steps: bool = True) -> Iterator[Happening]:
+        """Past and coming updates; ends when the run has ended. Waiting costs nothing. Without ``steps`` only of what
+        becomes of the run: who shows no step need not ask for it."""
         ...
 
     def cancel(self, run_id: str) -> None:

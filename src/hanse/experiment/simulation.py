@@ -163,8 +163,9 @@ class Simulation:
             "simulation": True,
         }
 
-    def watch(self, run_id: str) -> Iterator[Happening]:
-        return self._run(run_id).watch()
+    def watch(self, run_id: str, steps: bool = True) -> Iterator[Happening]:
+        watching = self._run(run_id).watch()
+        return watching if steps else (update for update in watching if update.step is None)
 
     def cancel(self, run_id: str) -> None:
         self._run(run_id).cancel()

@@ -16,7 +16,7 @@ def wait(
     run_id: str,
     rounds: int,
     progress: bool = True,
-    heard: Callable[[Happening], None] = lambda update: None,
+    heard: Callable[[Happening], None] | None = None,
 ) -> Result:
     """The result of a run, when it has ended.
 
@@ -25,7 +25,7 @@ def wait(
     Args:
         rounds: how many are planned.
         progress: show what happens.
-        heard: called with each update.
+        heard: called with each update. Without it, and without ``progress``, no step is asked for.
 
     Raises:
         Refused: an owner said no.
@@ -36,9 +36,10 @@ def wait(
         with Progress(rounds, show=progress, simulated=backend.simulated) as bar:
             for warning in backend.warnings(run_id) if progress else ():
                 bar.warn(warning)
-            for last in backend.watch(run_id):
+            for last in backend.watch(run_id, steps=progress or heard is not None):
                 bar.show(last.state, last.step, last.waiting_for, last.reason)
-                heard(last)
+                if heard is not None:
+                    heard(last)
     except BaseException:  # interrupted: nobody waits any more; a run at a coordinator goes on
         if backend.simulated:
             with contextlib.suppress(Conflict):
