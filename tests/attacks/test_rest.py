@@ -8,11 +8,13 @@ import random
 import re
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
+from hanse.coordinator import enrolment
 from hanse.coordinator.access import TABLE
 from tests.coordinator.federation import PROBE, Federation
 from tests.coordinator.live import Live
@@ -244,8 +246,10 @@ def test_races_of_owners_and_scientists(tmp_path: Path) -> None:
     asyncio.run(body())
 
 
-def test_guessing_tokens_is_slow_and_fills_nothing(tmp_path: Path) -> None:
+def test_guessing_tokens_is_slow_and_fills_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wrong tokens from one address: 401, then 429 and no further lines; who has the right one still comes in."""
+    seconds = [1000.0]
+    monkeypatch.setattr(enrolment, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
 
     async def body() -> None:
         async with Federation(tmp_path) as f:
@@ -258,6 +262,8 @@ def test_guessing_tokens_is_slow_and_fills_nothing(tmp_path: Path) -> None:
             assert seen[120:] == [429] * 80
             assert (await f.call("sci", "GET", "/api/me")).status_code == 200
             await f.until(lambda events: sum(e.kind == "account.refused" for e in events) == 120)
+            seconds[0] += 61
+            assert (await f.call("guess", "GET", "/api/me")).status_code == 401
             for token in ("", "hanse_", "x" * 100_000, "\x7f", "hanse_%00", "' OR 1=1 --"):
                 f.tokens["odd"] = token
                 clean(await f.call("odd", "GET", "/api/me"))

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 from urllib.parse import parse_qs, urljoin, urlsplit
 
@@ -30,6 +31,7 @@ pytest.importorskip("authlib")
 from joserfc import jwt
 from joserfc.jwk import KeySet, OctKey, RSAKey
 
+from hanse.coordinator import enrolment
 from hanse.coordinator.logins import Expiring, Logins
 from hanse.coordinator.oidc import Pending, Person, Provider
 from hanse.coordinator.settings import CoordinatorSettings
@@ -294,8 +296,10 @@ def test_a_page_of_refusal_holds_names_as_text(tmp_path: Path, monkeypatch: pyte
     ],
 )
 def test_a_flood_of_logins_that_are_none_writes_a_bounded_log(
-    tmp_path: Path, method: str, path: str, body: dict[str, str] | None
+    tmp_path: Path, method: str, path: str, body: dict[str, str] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(enrolment, "time", SimpleNamespace(monotonic=lambda: 1000.0))  # all in one minute
+
     async def main() -> None:
         async with Federation(tmp_path, settings("https://id.example")) as f:
             seen = [(await f.call(None, method, path, body)).status_code for _ in range(200)]
