@@ -166,20 +166,25 @@ def gaps(first: range, second: range) -> dict[str, Any]:
     return data
 
 
-def sums_of_pay(source: TableSource, data: dict[str, Any], other: str, by: list[str]) -> tuple[int, float]:
+def sums_of_pay(
+    source: TableSource, data: dict[str, Any], other: str, by: list[str], beside: tuple[str, ...] = ()
+) -> tuple[int, float]:
     """The rows of the pair with another column, and the sum of the pays of these; of groups, of all of them."""
-    said = answers(site(data, [["pair_means", ["pay", other], {}, by]], source))
+    said = answers(site(data, [["pair_means", ["pay", other, *beside], {}, by]], source))
     arrays = {name.rpartition(".")[2]: np.asarray(a) for one in said for name, a in one.record.arrays.items()}
     return int(arrays["N"][:, 0, 1].sum()), float(arrays["S"][:, 0, 1].sum())
 
 
+@pytest.mark.parametrize("beside", [(), ("nowhere",)])  # a column that the site lacks
 @pytest.mark.parametrize("by", [[], ["ward"]])
 @pytest.mark.parametrize("order", [("blood", "age"), ("age", "blood")])
-def test_pairs_of_two_questions_do_not_tell_what_one_person_has(order: tuple[str, str], by: list[str]) -> None:
+def test_pairs_of_two_questions_do_not_tell_what_one_person_has(
+    order: tuple[str, str], by: list[str], beside: tuple[str, ...]
+) -> None:
     """Of row 0 age is known, and blood is not: its pay is the sum of the one pair less that of the other."""
     data = gaps(range(40), range(1, 40))
     source = TableSource(Table.of(data))
-    first, second = (sums_of_pay(source, data, other, by) for other in order)
+    first, second = (sums_of_pay(source, data, other, by, beside) for other in order)
     assert first[0] > 0
     assert second[0] == 0 or abs(abs(first[1] - second[1]) - SECRET) > SECRET / 2
     assert sums_of_pay(source, data, order[0], by) == first  # what was told is told again

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import hanse
@@ -92,3 +93,22 @@ def test_labels_of_groups_that_have_others() -> None:
     with hanse.simulate({"s0": frame, "s1": frame}) as federation:
         found = federation.analytics(by="h").ask("levels", ["g"], {}).to_json()["statistics"]["levels"]
     assert json.loads(json.dumps(found))["g"] == {"c": ["a", "b", "longer"], "d": ["a"]}
+
+
+@pytest.mark.parametrize("by", [(), ("g",)])
+@pytest.mark.parametrize("policy", [{}, {"statistics_minimum": "total"}])
+def test_pairs_of_columns_are_of_all_rows_where_a_site_lacks_another_column(
+    policy: dict[str, Any], by: tuple[str, ...]
+) -> None:
+    """A site that lacked one column of a correlation was in none of its pairs, and the others stood there as plain
+    numbers."""
+    frames = {"a": site(150), "b": site(130), "c": site(140)}
+    del frames["c"]["t"]
+    pooled = pd.concat([pd.DataFrame(frame) for frame in frames.values()])
+    gathering = "secure" if policy else "plain"
+    with hanse.simulate(frames, policy=policy) as federation:
+        found = federation.analytics(by=by, gathering=gathering).correlation(["x", "y", "t"])
+    for group, told in found.items() if by else [("", [list(row.values()) for row in found.values()])]:
+        rows = pooled[pooled.g == group] if by else pooled
+        assert all(type(value) is float for row in told for value in row)
+        assert told == pytest.approx(rows[["x", "y", "t"]].corr().to_numpy(), abs=1e-10)

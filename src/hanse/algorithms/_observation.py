@@ -9,6 +9,7 @@ import numpy as np
 
 from hanse.algorithms._few_values import FewValues
 from hanse.algorithms._owner import base, check_filter
+from hanse.algorithms._pairs_before import are_of
 from hanse.algorithms._query import Query, empty, finite, group_number, known_of, labels_by
 from hanse.errors import DataError, WireError
 from hanse.kinds import Combine, Site, Source
@@ -121,14 +122,15 @@ class Scan:
     def add(self, rows: Table) -> None:
         """One batch; columns that it lacks are another part's."""
         for by in {i.by for i in self._items}:
-            items = [i for i in self._items if i.by == by and all(c in rows.columns for c in (*i.columns, *by))]
+            items = [i for i in self._items if i.by == by and self._fits(i, rows)]
             if items:
-                for group, part in self._groups(rows, by, sorted({c for i in items for c in i.columns})):
+                there = sorted({c for i in items for c in i.columns if c in rows.columns})
+                for group, part in self._groups(rows, by, there):
                     views: dict[tuple[str, ...], Values] = {}
                     for item in items:
                         view = views.get(item.columns)
                         if view is None or view.cuts != self.cuts[item]:
-                            view = Values([part[c] for c in item.columns], self.cuts[item])
+                            view = Values([_or_absent(part, c) for c in item.columns], self.cuts[item])
                             views.setdefault(item.columns, view)
                         stat, known = statistic(item.stat), self.known[item][group]
                         _check_kind(item, view)
@@ -137,6 +139,12 @@ class Scan:
                         self.found[item][group] = stat.merge(self.found[item][group], fresh)
                         if item in self.few:
                             self.few[item][group].add(view)
+
+    def _fits(self, item: Item, rows: Table) -> bool:
+        """Whether these rows have its columns; of pairs, which are told each by itself, any of them."""
+        there = [c in rows.columns for c in item.columns]
+        fits = any(there) if len(there) > 1 and are_of(item) else all(there)
+        return fits and all(c in rows.columns for c in item.by)
 
     def _groups(self, rows: Table, by: tuple[str, ...], columns: list[str]) -> Iterator[tuple[int, Table]]:
         if not by:
@@ -156,6 +164,10 @@ class Scan:
                 int(group),
                 Table({n: Column(c.kind, c.values[start:end], c.categories) for n, c in table.columns.items()}),
             )
+
+
+def _or_absent(rows: Table, name: str) -> Column:
+    return rows[name] if name in rows.columns else Column.absent(ColumnKind.NUMERIC, rows.rows)
 
 
 def _check_kind(item: Item, values: Values) -> None:

@@ -50,7 +50,8 @@ class Earlier:
 
     def __init__(self, source: Source, query: Query, items: Sequence[Item], known: Arrays, minimum: int) -> None:
         self._source, self._minimum = source, minimum
-        self._items = [item for item in items if are_of(item) and {*item.columns, *item.by} <= {*source.schema}]
+        here = {*source.schema}
+        self._items = [item for item in items if are_of(item) and {*item.by} <= here and {*item.columns} & here]
         self._labels = {
             name: of
             for item in self._items
@@ -114,7 +115,7 @@ class Earlier:
 
     @functools.cached_property
     def _rows(self) -> _Rows:
-        asked = {name for item in self._items for name in item.columns}
+        asked = {name for item in self._items for name in item.columns if name in self._source.schema}
         others = [pair for pair in self._told if pair & asked and pair <= {*self._source.schema}]
         labels = {name: {*of} for name, of in self._labels.items()}
         for pair in others:
