@@ -52,7 +52,7 @@ def of(config: RunConfig, schemas: features.Schemas, labels: Labels, metadata: C
         sample_id=config.sample_id,
         fill=config.union_fill,
     )
-    odd = [said for name, told in labels.items() for said in comparison.labels(told, name)]
+    odd = [said for name, told in labels.items() for said in comparison.labels(told, name) if _of_classes(config)]
     return dataclasses.replace(found, warnings=(*found.warnings, *odd)).to_json()
 
 
@@ -64,10 +64,14 @@ def check_target(config: RunConfig) -> None:
 
 def check_labels(config: RunConfig, labels: Labels) -> None:
     """Raises ``ConfigError`` where sites that tell labels apart share none (:func:`hanse.comparison.shared`)."""
-    classes = getattr(find("tasks", config.task_type).TASK, "predicts", PROBABILITIES) == PROBABILITIES
-    if classes and config.target_column and algorithms.needs_model(config):
+    if _of_classes(config) and config.target_column and algorithms.needs_model(config):
         for name, told in labels.items():
             comparison.shared(told, name)
+
+
+def _of_classes(config: RunConfig) -> bool:
+    """Whether the labels of the target are classes, or may be once the sites have settled it."""
+    return bool(getattr(find("tasks", config.task_type).TASK, "predicts", PROBABILITIES) == PROBABILITIES)
 
 
 def check_numbers(config: RunConfig, schemas: features.Schemas) -> None:

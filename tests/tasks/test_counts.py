@@ -27,6 +27,26 @@ SITES = {"ulm": visits(400, 0), "bonn": visits(200, 1, 0.5), "kiel": visits(40, 
 RUN = {"target": "visits", "task_type": "counts", "sample_id_column": None}
 
 
+@pytest.mark.parametrize(
+    "model", ["poisson_regression", "linear_regression", "mlp_regressor", "sgd_regressor", "ridge"]
+)
+def test_few_whole_numbers_are_no_classes_to_a_model_of_numbers(model: str) -> None:
+    """Left to be settled by the sites, they became classes, and the run failed after its owners had agreed."""
+    with hanse.simulate(SITES) as federation:
+        run = federation.experiment(model=model, target="visits", rounds=2)
+        assert "task_type = 'regression'" in run.preview()
+        result = run.run(progress=False)
+    assert "mae" in result.metrics
+    assert result.warnings == []  # a number that one site alone has is nothing odd
+
+
+def test_a_task_that_the_model_cannot_predict_is_refused_before_anybody_is_asked() -> None:
+    with hanse.simulate(SITES) as federation:
+        for model, task in (("ridge", "binary"), ("logistic_regression", "counts")):
+            with pytest.raises(ConfigError, match=f"{model} does not predict what task_type {task} needs; it can "):
+                federation.experiment(model=model, target="visits", task_type=task).preview()
+
+
 @pytest.mark.parametrize("model", ["xgboost", "random_forest", "linear_regression", "mlp_regressor"])
 def test_counts_are_learned_by_models_that_predict_a_number(model: str) -> None:
     more: dict[str, Any] = {"local_epochs": 3, "learning_rate": 0.02} if model == "mlp_regressor" else {}

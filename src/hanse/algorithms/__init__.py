@@ -52,6 +52,7 @@ from hanse.privacy import guarantee
 from hanse.registry import every, find, names
 from hanse.settings import Setting, checked, settings_of
 from hanse.stages import Stages
+from hanse.task import NUMBER
 
 AUTOMATIC = ("auto", "model_aggregation")  # the second is mllabiome's word for it
 
@@ -281,6 +282,7 @@ def settled(config: RunConfig) -> RunConfig:
             model.read(config.model_options)
         elif hasattr(model, "SETTINGS"):  # torch_module takes the options of whoever wrote the plan
             checked(config.model_options, model.SETTINGS, of=config.model_name)
+        config = _with_task(config)
     algorithm, config = find("algorithms", resolve(config)), dataclasses.replace(config, ingredient_settings=values)
     if config.privacy is not None:
         config = dataclasses.replace(
@@ -294,6 +296,24 @@ def settled(config: RunConfig) -> RunConfig:
         if unfit is not None and (why := unfit(config)):
             raise ConfigError(why)
     _check_measures(config)
+    return config
+
+
+def _with_task(config: RunConfig) -> RunConfig:
+    """With the task that a model is for which predicts numbers alone: their labels would say of few whole numbers, such
+    as counts, that they are classes. Raises ``ConfigError`` where the model cannot predict what the task needs."""
+    predicts = getattr(find("models", config.model_name), "PREDICTS", None)
+    if predicts is None:
+        return config
+    if config.task_type == "auto" and tuple(predicts) == (NUMBER,):
+        return dataclasses.replace(config, task_type="regression")
+    wanted = getattr(find("tasks", config.task_type).TASK, "predicts", None)  # of auto it is not known yet
+    if wanted is not None and wanted not in predicts:
+        fitting = [n for n in registry.names("tasks") if getattr(find("tasks", n).TASK, "predicts", None) in predicts]
+        raise ConfigError(
+            f"{config.model_name} does not predict what task_type {config.task_type} needs; it can "
+            f"{', '.join(fitting)}; leave task_type out, or choose another model"
+        )
     return config
 
 
