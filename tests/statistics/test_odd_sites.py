@@ -102,7 +102,7 @@ def test_pairs_of_columns_are_of_all_rows_where_a_site_lacks_another_column(
 ) -> None:
     """A site that lacked one column of a correlation was in none of its pairs, and the others stood there as plain
     numbers."""
-    frames = {"a": site(150), "b": site(130), "c": site(140)}
+    frames = {"a": site(150), "b": site(130), "c": site(140), "d": site(160)}
     del frames["c"]["t"]
     pooled = pd.concat([pd.DataFrame(frame) for frame in frames.values()])
     gathering = "secure" if policy else "plain"
