@@ -85,7 +85,7 @@ def check_numbers(config: RunConfig, schemas: features.Schemas) -> None:
         if others:
             raise ConfigError(
                 f"the target is {name!r}, of which {config.task_type} takes numbers, and it is text or true/false at "
-                f"{', '.join(others)}; is it the right column? Else use another task_type (auto, binary, multiclass)"
+                f"{', '.join(others)}; is it the right column? Classes take task_type auto, and a model of classes"
             )
 
 

@@ -235,7 +235,7 @@ def test_a_pair_that_does_not_fit_is_refused(given: dict[str, Any], says: str) -
 
 
 def test_a_model_that_cannot_learn_the_task_says_what_it_can() -> None:
-    with pytest.raises(ConfigError, match="predicts a number; a binary task needs probabilities"):
+    with pytest.raises(ConfigError, match="is text or true.false at some site; is it the right column"):
         Drive(shares(toy(50), 25, 25), **settings("linear_regression")).run()
     with pytest.raises(ConfigError, match="did you mean 'alpha'"):
         Drive(shares(toy(50), 25, 25), **settings("sgd_classifier", model_options={"alhpa": 1})).run()

@@ -71,7 +71,10 @@ def test_counts_are_learned_by_models_that_predict_a_number(model: str) -> None:
 
 
 def test_what_does_not_fit_the_task_is_refused() -> None:
-    with hanse.simulate(SITES) as federation, pytest.raises(Exception, match="predicts probabilities of classes"):
+    with (
+        hanse.simulate(SITES) as federation,
+        pytest.raises(Exception, match="does not predict what task_type counts needs"),
+    ):
         federation.experiment(model="logistic_regression", rounds=1, **RUN).run(progress=False)
     halves = {name: {**site, "visits": np.asarray(site["visits"]) / 2} for name, site in SITES.items()}
     with hanse.simulate(halves) as federation, pytest.raises(Exception, match="no counts at some site"):

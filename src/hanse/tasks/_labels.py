@@ -61,7 +61,7 @@ def settle(wanted: str, target: str, said: Sequence[Mapping[str, Any]]) -> Settl
         if text:
             raise ConfigError(
                 f"task_type is regression, but the target {target!r} is text or true/false at some site; "
-                "use auto, binary or multiclass"
+                "is it the right column? Classes take task_type auto, and a model of classes"
             )
         return Settled("regression")
     classes = order_labels({label for s in said for label in s["labels"]})
