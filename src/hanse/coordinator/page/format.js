@@ -1,6 +1,6 @@
 // How numbers, times and hashes are written. What is not known is said, never shown as 0.
 
-export const UNKNOWN = "not yet measured";
+export const UNKNOWN = "not measured";
 
 const known = (value) => typeof value === "number" && Number.isFinite(value);
 

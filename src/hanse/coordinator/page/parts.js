@@ -34,9 +34,10 @@ export const fact = (name, ...value) => [h("dt", null, name), h("dd", null, ...v
 export function progress(session) {
   if (session.learns === false) return h("span", { class: "soft" }, session.state === "running" ? "asking" : "");
   const total = session.num_rounds ?? session.config?.num_rounds ?? 0, done = session.current_round ?? 0;
+  const all = session.state === "completed"; // an exact fit may converge, and another stop, before its last round
   return h("div", { class: "progress" },
-    h("progress", { max: total || 1, value: Math.min(done, total || 1), class: session.state, "aria-label": `${done} of ${total} rounds` }),
-    h("span", null, session.current_round === null || session.current_round === undefined ? `no round yet, ${total} planned` : `round ${done} of ${total}`));
+    h("progress", { max: total || 1, value: all ? total || 1 : Math.min(done, total || 1), class: session.state, "aria-label": `${done} of ${total} rounds` }),
+    h("span", null, session.current_round === null || session.current_round === undefined ? session.ended_at ? "no round" : `no round yet, ${total} planned` : all && done < total ? `${done} of at most ${total} rounds` : `round ${done} of ${total}`));
 }
 
 export const origin = () => state.coordinator.url || location.origin;
