@@ -21,6 +21,8 @@ from experiment.federation import Living, living
 from hanse.cli import group
 from hanse.errors import ConfigError, Conflict, HanseError, NotAuthenticated
 from hanse.experiment import credentials
+from hanse.experiment.cli_propose import gathered
+from hanse.experiment.configuring import configure
 from hanse.experiment.connection import Connection
 from hanse.messages import load
 from tests.waiting import PATIENCE
@@ -297,3 +299,13 @@ def test_help_is_quick_and_loads_little() -> None:
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], timeout=PATIENCE, check=True, capture_output=True)
+
+
+def test_a_training_plan_is_named_by_its_file(tmp_path: Path) -> None:
+    """As in Python: the command wanted it as an object of JSON, whose shape stands nowhere."""
+    plan = tmp_path / "small.py"
+    plan.write_text("def build(task, options): ...\n")
+    found = configure(gathered(model="torch_module", target="y", more=(f"plan={plan}",))).plan
+    assert found == {"name": "small", "source": plan.read_text()}
+    with pytest.raises(ConfigError, match="cannot be read"):
+        configure(gathered(model="torch_module", target="y", more=(f"plan={tmp_path / 'none.py'}",)))
