@@ -218,26 +218,21 @@ class Slowly:
     """A simulation whose sites take 50 ms for a training besides their arithmetic, and one of them 500."""
 
     def __init__(self, frames: dict[str, Any]) -> None:
-        self.frames, self.handler = frames, SimulatedRun._handler
+        self.frames, self.handle = frames, SimulatedRun._handle
 
     def __enter__(self) -> Any:
-        inner, slow = self.handler, sorted(self.frames)[-1]
+        inner, slow = self.handle, sorted(self.frames)[-1]
 
-        def handler(run: Any, node: str, *rest: Any) -> Any:
-            answer = inner(run, node, *rest)
+        async def handle(run: Any, crew: Any, node: str, peer: str, message: Any, progress: Any) -> Any:
+            if message.body.data["ask"].get("of", {}).get("phase") == "train":
+                await asyncio.sleep(0.5 if node == slow else 0.05)
+            return await inner(run, crew, node, peer, message, progress)
 
-            async def handle(peer: str, message: Any, progress: Any) -> Any:
-                if message.body.data["ask"].get("of", {}).get("phase") == "train":
-                    await asyncio.sleep(0.5 if node == slow else 0.05)
-                return await answer(peer, message, progress)
-
-            return handle
-
-        SimulatedRun._handler = handler  # type: ignore[method-assign]
+        SimulatedRun._handle = handle  # type: ignore[method-assign]
         return hanse.simulate(self.frames)
 
     def __exit__(self, *_: object) -> None:
-        SimulatedRun._handler = self.handler  # type: ignore[method-assign]
+        SimulatedRun._handle = self.handle  # type: ignore[method-assign]
 
 
 def measure_personal() -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""What bench/ measures a federation with still is one: its light nodes are asked, agree and answer."""
+"""What bench/ measures with is still there: its light nodes take part in a run, its slow site is one."""
 
 from __future__ import annotations
 
@@ -20,3 +20,14 @@ def test_a_few_light_nodes_take_part_in_a_run_and_come_back() -> None:
     told = json.loads(done.stdout)
     assert told["nodes"] == 3
     assert min(told[name] for name in ("round_seconds", "statistic_seconds", "restart_seconds")) > 0
+
+
+@pytest.mark.long
+def test_a_site_that_the_bench_makes_slow_holds_fedavg_up_and_not_fedbuff() -> None:
+    """It stands in for a method of a simulation, which was renamed beneath it."""
+    code = "import json, strategies; print(json.dumps(strategies.measure_slow(2)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=BENCH, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert {name: len(times) for name, (times, _) in told.items()}.keys() == {"fedavg", "fedbuff"}
+    assert told["fedavg"][0][-1] >= 2 * 0.5  # each of two rounds waited for it
