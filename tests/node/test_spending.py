@@ -337,7 +337,7 @@ def test_amounts_need_not_be_numbers(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- kill -9
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(400)])])
+@pytest.mark.parametrize("kills", [10, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(400)])])
 def test_killed_at_any_moment_it_forgets_nothing_that_was_booked_ahead(tmp_path: Path, kills: int) -> None:
     """The same where it is booked ahead; who starts again enters what is left of it."""
     told, found = _killed(tmp_path, kills, _books_for_ever)
