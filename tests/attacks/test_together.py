@@ -191,6 +191,15 @@ def test_pairs_of_two_questions_do_not_tell_what_one_person_has(
     assert sums_of_pay(source, data, order[1], by) == second
 
 
+def test_what_an_earlier_release_told_of_pairs_counts() -> None:
+    """A node that had told pairs of columns before it was upgraded answered no question about pairs any more."""
+    data = gaps(range(40), range(1, 40))
+    source = TableSource(Table.of(data))
+    source.memory["pairs"] = [["blood", "pay"], ["pay"]]
+    assert sums_of_pay(source, data, "age", [])[0] == 0  # less that of blood, it would be one person's
+    assert sums_of_pay(source, data, "blood", [])[0] > 0
+
+
 def test_pairs_that_differ_by_many_or_by_none_are_told() -> None:
     for first, second, rows in ((range(40), range(40), 160), (range(40), range(20), 180), (range(0), range(0), 200)):
         data = gaps(first, second)

@@ -281,8 +281,9 @@ def _joined(one: Told, two: Told) -> Told:
 
 def _before(source: Source) -> Told:
     found: Told = {}
-    for pair, *groups in source.memory.get(_TOLD) or ():
-        by, labels = groups or ((), [()])  # groups were not told apart once
+    for entry in source.memory.get(_TOLD) or ():
+        plain = all(isinstance(name, str) for name in entry)  # groups were not told apart once: a pair, and no more
+        pair, by, labels = (entry, (), [()]) if plain else entry
         found.setdefault(Pair(map(str, pair)), {})[tuple(by)] = {tuple(one) for one in labels}
     return found
 
