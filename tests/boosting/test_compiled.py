@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -63,6 +64,36 @@ def test_what_a_task_raises_is_raised_when_nobody_works_any_more(fails: str, mon
     with pytest.raises(ValueError, match=fails):
         compiled.at_once([task, task])
     assert done == [1]
+
+
+def test_an_error_of_one_is_told_when_the_others_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they write into is the caller's again by then."""
+    monkeypatch.setattr(compiled, "threads", lambda: 3)
+    monkeypatch.setattr(compiled, "_pool", [])
+    all_three, waited_for, done = threading.Barrier(3), threading.Event(), list[str]()
+    caller, wait = threading.current_thread(), compiled.wait
+
+    def task() -> None:
+        all_three.wait(PATIENCE)
+        if threading.current_thread() is caller:
+            return
+        if threading.current_thread().name.endswith("_0"):
+            raise ValueError("the first")
+        waited_for.wait(PATIENCE)
+        done.append("the second")
+
+    def waits(those: Any) -> Any:
+        waited_for.set()
+        return wait(those)
+
+    monkeypatch.setattr(compiled, "wait", waits)
+    try:
+        with pytest.raises(ValueError, match="the first"):
+            compiled.at_once([task] * 3)
+        assert done == ["the second"]
+    finally:
+        waited_for.set()
+        compiled._pool[0].shutdown()
 
 
 @pytest.mark.parametrize("several", [1, 2, 5])

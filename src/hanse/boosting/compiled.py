@@ -65,7 +65,7 @@ def at_once(tasks: Iterable[Callable[[], Any]], several: bool = True) -> None:
 
     Whoever calls works too, and takes the next task as long as there is one: who hands a task over and waits for it
     changes threads twice, which takes as long as a small task. Where one raises, that is raised when nobody works any
-    more; what was not begun by then may be left out.
+    more; what was not begun by then is left out.
     """
     left = list(tasks)[::-1]
 
@@ -75,7 +75,11 @@ def at_once(tasks: Iterable[Callable[[], Any]], several: bool = True) -> None:
                 task = left.pop()
             except IndexError:  # another one took the last
                 return
-            task()
+            try:
+                task()
+            except BaseException:
+                left.clear()
+                raise
 
     others = min(threads(), len(left)) - 1 if several else 0
     if others < 1:
@@ -86,13 +90,11 @@ def at_once(tasks: Iterable[Callable[[], Any]], several: bool = True) -> None:
     begun = [_pool[0].submit(work) for _ in range(others)]
     try:
         work()
-    except BaseException:
-        left.clear()
-        wait([one for one in begun if not one.cancel()])
-        raise
+    finally:
+        begun = [one for one in begun if not one.cancel()]  # others came too late to find anything
+        wait(begun)
     for one in begun:
-        if not one.cancel():  # it came too late to find anything
-            one.result()
+        one.result()
 
 
 def spans(size: int, least: int) -> list[tuple[int, int]]:
