@@ -8,6 +8,7 @@ told: its name could be made of data.
 
 from __future__ import annotations
 
+import io
 import sys
 
 _SHOWN = 80  # characters of a line
@@ -29,7 +30,7 @@ def told(error: BaseException, file: str, source: str) -> str:
     ...     told(error, "<plan>", text)
     "ValueError in line 2: return int('4711 mg')"
     """
-    lines, line, trace, last = source.splitlines(), 0, error.__traceback__, ""
+    lines, line, trace, last = io.StringIO(source, newline=None).readlines(), 0, error.__traceback__, ""
     while trace is not None:
         code, number = trace.tb_frame.f_code, trace.tb_lineno
         last = str(trace.tb_frame.f_globals.get("__name__", ""))
@@ -38,11 +39,20 @@ def told(error: BaseException, file: str, source: str) -> str:
     text = lines[line - 1].strip() if line else ""
     where = f" in line {line}: {text[:_SHOWN]}" if line else " in none of its own lines"
     module = sys.modules.get(last)
-    return f"{_kind(error)}{where}{f' (raised in {last})' if module is not None else ''}"
+    return f"{kind(type(error))}{where}{f' (raised in {last})' if module is not None else ''}"
 
 
-def _kind(error: BaseException) -> str:
-    for kind in type(error).__mro__:
-        if getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind:
-            return str(kind.__name__)
-    return "an error"
+def raised_by(error: BaseException, file: str) -> bool:
+    """Whether the code itself raised it, and not what it calls: the message then is the code's, whatever the kind."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_filename == file
+
+
+def kind(of: type) -> str:
+    """The name of a type, or of the nearest one above it that no researcher's code made."""
+    for known in of.__mro__:
+        if getattr(sys.modules.get(known.__module__), known.__qualname__, None) is known:
+            return str(known.__name__)
+    return "object"

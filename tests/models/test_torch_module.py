@@ -142,6 +142,15 @@ def test_images() -> None:
             r"SyntaxError in line 2: raise",
         ),
         (
+            "from hanse.errors import ConfigError\ndef build(task, options):\n    raise ConfigError(f'{4700 + 11}')",
+            r"failed: ConfigError in line 3: raise",
+        ),
+        (
+            "def build(task, options):\n    return type(f'Patient{4700 + 11}', (dict,), {})()",
+            "returned dict; expected an nn.Module",
+        ),
+        ("x = '\x0c\u2028'\ndef build(task, options):\n    return 1 / 0", "ZeroDivisionError in line 3: return 1 / 0"),
+        (
             "from torch import nn\ndef build(task, options):\n    return nn.Linear(97, 1)",
             r"RuntimeError in none of its own lines \(raised in torch\.nn\.modules\.linear\)",
         ),

@@ -22,6 +22,7 @@ from hanse.flower.installed import RUN, flower, introduce
 from hanse.flower.modules import forget, load
 from hanse.flower.parcels import numbers, packed, unpacked
 from hanse.messages import Array, Json
+from hanse.researcher_code import kind as kind_of
 
 SERVER = 1  # the number of the ServerApp; nodes follow in the order of their names
 DATA = "data-path"
@@ -77,7 +78,7 @@ def answered(
         with _alive(progress):
             reply = _client(plan, told)(message, context)
         if not isinstance(reply, app.Message):
-            raise NodeFailed(f"the ClientApp answered with {type(reply).__name__}; expected a Message")
+            raise NodeFailed(f"the ClientApp answered with {kind_of(type(reply))}; expected a Message")
         if reply.has_error():
             raise NodeFailed(f"the ClientApp answered with error {reply.error.code}")
         return packed(reply.content), numbers(reply.content), packed(context.state)
@@ -88,7 +89,7 @@ def answered(
 
         traceback.print_exc()  # into the owner's plan.log
         raise NodeFailed(
-            f"the ClientApp failed with {type(error).__name__}; the node's owner finds more in plan.log"
+            f"the ClientApp failed with {kind_of(type(error))}; the node's owner finds more in plan.log"
         ) from None
 
 

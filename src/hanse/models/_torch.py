@@ -40,7 +40,7 @@ from hanse.messages import Array, Json, Record
 from hanse.models import _torch_device
 from hanse.models._torch_many import Given, mapped, multiplied, stackable, trained
 from hanse.models._torch_rows import clipped_gradients
-from hanse.researcher_code import told
+from hanse.researcher_code import kind, raised_by, told
 from hanse.task import NUMBER, PROBABILITIES, Task
 from hanse.training import Learned, ProximalTerm, Training
 
@@ -196,7 +196,7 @@ class TorchModule:
         for batch in plan["training_data"](X, y, size):
             if not isinstance(batch, (tuple, list)) or len(batch) != 2 or len(batch[0]) != len(batch[1]):
                 raise ConfigError(
-                    f"training_data of {self._called} gave a {type(batch).__name__}; expected batches (x, y) of as "
+                    f"training_data of {self._called} gave a {kind(type(batch))}; expected batches (x, y) of as "
                     "many rows in both"
                 )
             yield batch[0], batch[1]
@@ -227,7 +227,7 @@ class TorchModule:
         with _RANDOM, _seeded(np.random.default_rng(0)) if "sent" in plan else nullcontext():
             module = plan["build"](self.task, dict(self.options))
         if not isinstance(module, library().nn.Module):
-            raise ConfigError(f"build of {self._called} returned {type(module).__name__}; expected an nn.Module")
+            raise ConfigError(f"build of {self._called} returned {kind(type(module))}; expected an nn.Module")
         return module
 
     def _module(self, plan: Mapping[str, Any], parameters: Mapping[str, Array]) -> Any:
@@ -277,9 +277,9 @@ class TorchModule:
             if not callable(names.get("build")):
                 raise ConfigError(f"{self._called} has no function build(task, options)")
             yield names
-        except HanseError:
-            raise
         except Exception as error:
+            if isinstance(error, HanseError) and not raised_by(error, _FILE):
+                raise
             raise NodeFailed(f"{self._called} failed: {told(error, _FILE, self.source)}") from error
 
     def _code(self) -> CodeType:
@@ -379,7 +379,7 @@ def _optimizer(plan: Mapping[str, Any], module: Any, learning_rate: float) -> An
         elif isinstance(found, (list, tuple)) and found and len(found[0] if isinstance(found[0], list) else found) == 1:
             found = found[0]
         else:
-            raise ConfigError(f"configure_optimizers gives {type(found).__name__}; expected one optimizer")
+            raise ConfigError(f"configure_optimizers gives {kind(type(found))}; expected one optimizer")
     return found
 
 
