@@ -15,7 +15,7 @@ import pytest
 import hanse
 from experiment import sites
 from hanse import large_arrays, policy
-from hanse.errors import ConfigError, Conflict, DataError, NotFound, Refused, RunFailed
+from hanse.errors import ConfigError, Conflict, DataError, NodeFailed, NotFound, Refused, RunFailed
 from hanse.experiment.results import Result
 from hanse.facts import Facts, RunFacts
 from hanse.messages import Array, digest, dump
@@ -339,6 +339,35 @@ def test_one_bad_site_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> 
     assert result.metrics["auc"] > 0.95
     assert "ZeroDivisionError" in result._repr_html_()
     assert {r["node"]: r["failed"] for r in result.participation} == {"site1": 0, "site2": 0, "small": 12}
+
+
+def test_what_a_round_went_on_without_is_not_the_cause_of_what_ended_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hanse.models import logistic_regression
+
+    train, asked = logistic_regression.LogisticRegression.train, list[int]()
+
+    def fails(self: Any, start: Any, X: Any, y: Any, *more: Any) -> Any:
+        asked.append(len(y))
+        if len(asked) > 3:  # the first round is over
+            raise NodeFailed("there is no second round")
+        if len(y) < 50:
+            raise ZeroDivisionError("at the small site")
+        return train(self, start, X, y, *more)
+
+    monkeypatch.setattr(logistic_regression.LogisticRegression, "train", fails)
+    data = sites.cancer(3)
+    data["small"] = data.pop("site3").iloc[:50]
+    experiment = hanse.simulate(data).experiment(
+        model="logistic_regression",
+        federated_strategy="fedavg",
+        min_fit_nodes=2,
+        max_failed_rounds=0,
+        rounds=2,
+        target="disease",
+    )
+    with pytest.raises(RunFailed, match="no second round") as found:
+        experiment.run(progress=False)
+    assert not isinstance(found.value.__cause__, ZeroDivisionError)
 
 
 def test_all_sites_failing_shows_the_mistake(monkeypatch: pytest.MonkeyPatch) -> None:

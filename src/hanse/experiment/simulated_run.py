@@ -192,6 +192,8 @@ class SimulatedRun:
             self.state, self.reason = state, reason or self.reason
             if step is not None:
                 self.steps.append(step)
+                if step.status == "ok":
+                    self._error = None  # what a site's code raised on the way ended nothing
             cause = None if isinstance(self._error, HanseError) else self._error
             self._updates.append(Happening(state, step, reason=reason, cause=cause if state == "failed" else None))
             self._news.notify_all()
