@@ -83,6 +83,7 @@ TABLE: Mapping[tuple[str, str], frozenset[Role]] = MappingProxyType(
         ("GET", "/api/runs/{session_id}/evidence"): ALL,
         ("GET", "/api/runs/{session_id}/inclusion"): frozenset({OWNER}),
         ("GET", "/api/runs/{session_id}/model"): frozenset({SCIENTIST, OP}),
+        ("GET", "/api/runs/{session_id}/coefficients"): frozenset({SCIENTIST, OP}),
         ("GET", "/api/runs/{session_id}/card"): frozenset({SCIENTIST, OP}),
         ("GET", "/api/runs/{session_id}/statistics"): frozenset({SCIENTIST, OP}),
         ("GET", "/api/runs/{session_id}/messages"): frozenset({SCIENTIST, OP}),

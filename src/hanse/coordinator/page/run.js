@@ -4,6 +4,7 @@ import { h } from "./dom.js";
 import * as api from "./api.js";
 import { ENDED, act, edit, is, mine, readDetail, readRun, readSessions, state, undecided } from "./model.js";
 import { bars, columns, curves, participation, tone } from "./charts.js";
+import { fitted } from "./coefficients.js";
 import { checked, codeView, declared } from "./consents.js";
 import { METRICS, UNKNOWN, bytes, clock, count, number, percent, seconds, utc } from "./format.js";
 import { measured } from "./measured.js";
@@ -18,11 +19,12 @@ export function runView() {
   const sites = [...new Set([...(session.expected_clients ?? []), ...run.steps.flatMap((step) => step.asked ?? [])])].sort();
   const total = session.num_rounds ?? session.config?.num_rounds;
   return h("article", { class: "run", key: run.id },
-    h("header", { class: "head" }, h("div", null, h("p", { class: "crumb" }, h("a", { href: "#/" }, "Runs"), " / ", h("code", null, session.session_id)), h("h1", null, title(session), " ", stateTag(session.state)), session.purpose ? h("p", { class: "purpose" }, session.purpose) : null, session.study ? h("p", { class: "soft" }, "Of the study ", h("b", null, session.study)) : null), actions(session)),
+    h("header", { class: "head" }, h("div", null, h("p", { class: "crumb" }, h("a", { href: "#/" }, "Runs"), " / ", h("code", null, session.session_id)), h("h1", null, title(session), " ", stateTag(session.state)), session.purpose ? h("p", { class: "purpose" }, session.purpose) : null, session.nearness ? h("p", { class: "soft" }, "Model: ", session.nearness) : null, session.study ? h("p", { class: "soft" }, "Of the study ", h("b", null, session.study)) : null), actions(session)),
     session.reason && session.reason !== session.purpose && (ENDED.has(session.state) ? session.state !== "completed" : session.state === "paused") ? h("p", { class: `warning ${session.state === "failed" ? "bad" : ""}` }, session.reason) : null,
     session.state === "awaiting_consent" ? consents(session) : null,
     session.learns === false ? given(run) : null,
     session.learns === false ? null : figures(session, analytics, run),
+    session.learns === false ? null : fitted(run),
     session.learns === false ? null : section("curves", "Learning", convergence(analytics.convergence, session), h("div", { class: "charts" }, metricsOf(session, analytics).map((metric) => curves({ metric, analytics, sites, total })))),
     session.learns === false ? null : section("nodes-in", "Participation", null, participation({ steps: run.steps, sites, total: ENDED.has(session.state) ? 0 : total }),
       h("div", { class: "charts two" },
@@ -197,7 +199,7 @@ function about(session) {
   const alignment = session.alignment ?? {};
   const config = Object.entries(session.config ?? {}).filter(([name, value]) => !["plan", "purpose", "name"].includes(name) && value !== null && !(Array.isArray(value) && !value.length) && !(typeof value === "object" && !Array.isArray(value) && !Object.keys(value).length));
   return h("details", { class: "section fold", key: "about", ontoggle: (event) => { edit("code", event.currentTarget.open); if (event.currentTarget.open && !state.details.has(session.session_id)) act(() => readDetail(session.session_id)); } }, h("summary", null, h("h2", null, "What was proposed")),
-    h("dl", { class: "facts" }, session.nearness ? fact("Model and pooled fit", session.nearness) : null, session.privacy ? fact("Privacy", session.privacy) : null, fact("Proposed by", session.proposer), fact("Proposed", moment(session.created_at)), fact("Started", moment(session.started_at, "not yet")), fact("Ended", moment(session.ended_at, "not yet")), fact("Features", alignment.features ? `${alignment.features.length}: ${alignment.features.join(", ")}` : "unknown"), Object.entries(session.datasets ?? {}).map(([id, data]) => fact(`Data at ${id}`, data.name, " ", h("code", null, (data.version ?? "").slice(0, 12)), declared(session, id))), session.result ? fact("Model", `version ${session.result.version}, `, h("code", null, session.result.sha256)) : null),
+    h("dl", { class: "facts" }, session.privacy ? fact("Privacy", session.privacy) : null, fact("Proposed by", session.proposer), fact("Proposed", moment(session.created_at)), fact("Started", moment(session.started_at, "not yet")), fact("Ended", moment(session.ended_at, "not yet")), fact("Features", alignment.features ? `${alignment.features.length}: ${alignment.features.join(", ")}` : "unknown"), Object.entries(session.datasets ?? {}).map(([id, data]) => fact(`Data at ${id}`, data.name, " ", h("code", null, (data.version ?? "").slice(0, 12)), declared(session, id))), session.result ? fact("Model", `version ${session.result.version}, `, h("code", null, session.result.sha256)) : null),
     (alignment.warnings ?? []).map((text) => h("p", { class: "warning", key: text }, text)),
     h("h4", null, "Settings"), h("dl", { class: "facts settings" }, config.map(([name, value]) => [h("dt", { key: `t${name}` }, h("code", null, name)), h("dd", { key: name }, typeof value === "object" ? JSON.stringify(value) : String(value))])),
     h("div", { class: "hashline" }, h("span", null, "SHA-256"), hash(session.code_hash), copyable(session.code_hash, "copy hash")),

@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 from hanse import algorithms, receipts, registry
 from hanse.bundle import Bundle
 from hanse.config import APART, RunConfig
-from hanse.coordinator import evidence, model_card, sessions
+from hanse.coordinator import coefficients_view, evidence, model_card, sessions
 from hanse.coordinator.access import check_reading, coordinator, own_node
 from hanse.coordinator.routes.mllabiome import visible
 from hanse.errors import NotFound
@@ -106,6 +106,22 @@ async def model(
     return FileResponse(
         path, media_type="application/octet-stream", headers=headers, filename=f"{session_id}.safetensors"
     )
+
+
+@router.get("/api/runs/{session_id}/coefficients")
+async def coefficients(request: Request, session_id: str) -> dict[str, Any]:
+    """The regression table of a run's exact fit; of another model no terms, and why."""
+    run = await visible(request, session_id)
+    await check_reading(request, run, "model")  # which it says no more than
+    store = coordinator(request).store
+
+    def read() -> dict[str, Any]:
+        model = store.models.latest(session_id)
+        if model is None or run.state is not RunState.COMPLETED:
+            raise NotFound(f"run {session_id} is {run.state} and has no result")
+        return {"session_id": session_id, **coefficients_view.shown(store.blobs.get(model.sha))}
+
+    return await asyncio.to_thread(read)
 
 
 @router.get("/api/runs/{session_id}/card")
