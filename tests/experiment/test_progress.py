@@ -53,6 +53,25 @@ def test_plain_lines() -> None:
     ]
 
 
+def test_a_run_that_is_watched_from_its_start_says_once_that_it_prepared() -> None:
+    """A state between two of its steps had them both told, and itself again."""
+    out = io.StringIO()
+    with Progress(1, True, False, out) as bar:
+        for number in range(3):
+            bar.show("running")
+            bar.show("running", step(number, "prepare"))
+        bar.show("running", step(3, "prepare", failures={"b": "it was lost"}))
+        bar.show("paused", reason="a full disk")
+        bar.show("running")
+    assert out.getvalue().splitlines() == [
+        "running",
+        "prepared  2 sites",
+        "prepared  2 sites, 1 failed",
+        "paused: a full disk",
+        "running",
+    ]
+
+
 def test_a_long_run_does_not_flood_a_log() -> None:
     assert 20 <= len(told(io.StringIO(), 5000).splitlines()) <= 30
 

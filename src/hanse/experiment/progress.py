@@ -45,7 +45,8 @@ class Progress:
         self._bar: Any = None
         self._task: Any = None
         self._cell: _Cell | None = None
-        self._said = ""
+        self._said = ""  # the state
+        self._told: set[str] = set()  # of steps that are no rounds, such as those of the preparation
         self._show = show
         self._warned: set[str] = set()
 
@@ -105,12 +106,16 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, completed=self._round, description=words, figures=figures)
             return
-        self._plain(words, step, figures)
+        self._plain(state, words, step, figures)
 
-    def _plain(self, words: str, step: Step | None, figures: str) -> None:
-        if words != self._said and (step is None or step.round is None):
+    def _plain(self, state: str, words: str, step: Step | None, figures: str) -> None:
+        if step is None and words != self._said:
             self._said = words
-            self._line(f"{words}  {figures}" if step is not None else words)
+            self._line(words)
+        elif step is not None and step.round is None and (line := f"{words}  {figures}") not in self._told:
+            self._told.add(line)
+            self._said = self._said if state == "running" else words
+            self._line(line)
         due = max(1, self._rounds // 20)  # at most some twenty lines, however many rounds
         if step is None or step.round is None or not (step.metrics or step.failures):
             return
