@@ -87,11 +87,28 @@ def test_sites_that_train_together_have_their_own_settings(configured: Callable[
 
 @pytest.mark.parametrize(
     ("given", "says"),
-    [({"local_epochs": 0}, "fedavg gives .* local_epochs = 0; expected"), ({"epochs": 2}, "expected one of local_ep")],
+    [
+        ({"local_epochs": 0}, "fedavg gives .* local_epochs = 0; expected"),
+        ({"epochs": 2}, "expected one of local_ep"),
+        ({"by_round": {"local_epochs": {"1": 5}}}, "expected one of local_ep"),
+        ({"early_stopping_rounds": 3}, "expected one of local_ep"),
+    ],
 )
 def test_what_is_no_setting_is_refused(
     given: Mapping[str, Json], says: str, configured: Callable[[Configured], None]
 ) -> None:
     configured(lambda node, round, rows, settings: given)
     with pytest.raises(RunFailed, match=says):
+        fit()
+
+
+def test_the_settings_of_a_run_are_not_changed_in_passing(configured: Callable[[Configured], None]) -> None:
+    """They are those of other sites, too, and nobody would check what came of them."""
+
+    def changes(node: str, round: int, rows: int, settings: Any) -> Mapping[str, Json]:
+        settings["local_epochs"] = 0
+        return {}
+
+    configured(changes)
+    with pytest.raises(RunFailed, match="TypeError"):
         fit()

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,6 +59,7 @@ TRAINING = {
     **EARLY,
     **CONTRIBUTING,
 }
+_OF_ALL = {*EARLY, *CONTRIBUTING, *by_round.settings(_LOCAL)}  # settings that a site does not go by
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,11 +401,14 @@ class Averaging:
 
     def _configured(self, site: Site, round: int, rows: int, settings: dict[str, Json]) -> dict[str, Json]:
         """The settings at a site in a round. Raises ``ConfigError`` where the strategy gives one that is none."""
-        own = self.local.configured(site.node, round, rows, settings)
+        own = self.local.configured(site.node, round, rows, MappingProxyType(settings))
+        known = {name: setting for name, setting in self.settings.items() if name not in _OF_ALL}
         for name, value in own.items():
-            setting = self.settings.get(name)
+            if name in settings and value == settings[name]:
+                continue
+            setting = known.get(name)
             if setting is None or not setting.check.fits(value):
-                expected = setting.check.expected if setting else f"one of {', '.join(self.settings)}"
+                expected = setting.check.expected if setting else f"one of {', '.join(known)}"
                 raise ConfigError(f"{self.name} gives {site.node} {name} = {value!r}; expected {expected}")
         return {**settings, **own} if own else settings
 
