@@ -83,3 +83,15 @@ def test_many_labels_stay_readable() -> None:
     (said,) = comparison.labels({"a": ["x", *map(str, range(300))], "b": ["x"]}, "y")
     assert len(said) < 120
     assert "and 294 more" in said
+
+
+def test_many_sites_and_spellings_stay_readable() -> None:
+    (said,) = comparison.labels({f"site {n}": ["x", f"label {n}"] for n in range(100)}, "y")
+    assert len(said) < 320
+    assert said.endswith("and at 94 more sites")
+    (said,) = comparison.spellings({"a": ["x" + "." * n for n in range(100)]}, "y")
+    assert len(said) < 320
+    assert "and 94 more differ in case, blanks or signs alone; they count as 100 labels" in said
+    with pytest.raises(ConfigError, match="and others at 94 more sites") as found:
+        comparison.shared({f"site {n}": [f"yes {n}", f"no {n}"] for n in range(100)}, "y")
+    assert len(str(found.value)) < 320

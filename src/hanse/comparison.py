@@ -7,6 +7,7 @@ run is proposed, when the sites have settled what they learn, and in the result;
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from hanse.errors import ConfigError
@@ -48,8 +49,9 @@ def labels(found: Mapping[str, Iterable[str]], column: str) -> list[str]:
     if coded := _coded(sites, column):
         said += coded
     elif not said and len({label for own in sites.values() for label in own}) > 2 and (alone := _alone(sites)):
-        each = "; ".join(f"{_some(own)} only at {site}" for site, own in alone.items())
-        said.append(f"{column!r} has labels that no other site has: {each}")
+        shown = [f"{_some(own)} only at {site}" for site, own in alone.items()]
+        more = f"; and at {len(shown) - _MOST} more sites" if len(shown) > _MOST else ""
+        said.append(f"{column!r} has labels that no other site has: {'; '.join(shown[:_MOST])}{more}")
     return said
 
 
@@ -92,7 +94,8 @@ def spellings(found: Mapping[str, Iterable[str]], column: str) -> list[str]:
             alike.setdefault(plain(label), {}).setdefault(label, []).append(site)
     for each_way in alike.values():
         if len(each_way) > 1:
-            each = " and ".join(f"{label!r} at {_some(at)}" for label, at in sorted(each_way.items()))
+            shown = [f"{label!r} at {_some(at)}" for label, at in sorted(each_way.items())]
+            each = " and ".join([*shown[:_MOST], *([f"{len(shown) - _MOST} more"] if len(shown) > _MOST else [])])
             said.append(
                 f"{column!r}: {each} differ in case, blanks or signs alone; they count as {len(each_way)} labels"
             )
@@ -116,8 +119,11 @@ def shared(found: Mapping[str, Iterable[str]], column: str) -> None:
             return
         seen |= own
     if sum(len(own) > 1 for own in sites.values()) > 1:
-        each = "; ".join(f"{_some(sorted(own))} at {site}" for site, own in sites.items())
-        raise ConfigError(f"no two sites share a label of {column!r}: {each}; code it alike first")
+        shown = [f"{_some(sorted(own))} at {site}" for site, own in sites.items()]
+        more = f"; and others at {len(shown) - _MOST} more sites" if len(shown) > _MOST else ""
+        raise ConfigError(
+            f"no two sites share a label of {column!r}: {'; '.join(shown[:_MOST])}{more}; code it alike first"
+        )
 
 
 def plain(label: str) -> str:
@@ -157,8 +163,8 @@ def _codings(ways: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 def _alone(sites: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """The labels that one site has and no other, of sites that share some."""
-    held = [label for own in sites.values() for label in own]
-    alone = {site: [label for label in own if held.count(label) == 1] for site, own in sites.items()}
+    held = Counter(label for own in sites.values() for label in own)
+    alone = {site: [label for label in own if held[label] == 1] for site, own in sites.items()}
     return {site: own for site, own in alone.items() if own}
 
 
