@@ -101,7 +101,8 @@ class Shown:
         arguments: name to a line of help, in order.
         roles: what its columns are called where they have parts to play (``time``, ``event``).
         first: the arguments that come before the columns where it is called by its name.
-        usual: kinds of columns that are meant where none is named; None: all that it takes.
+        usual: kinds of columns that are meant where none is named, and of which it is listed where it comes with
+            others; None: all that it takes.
         asked: arguments where it is called by its name and they are left out.
         basic: told where nothing is named, and where others needed it.
         on_scale: its numbers stand on the column's own scale, so those of dates are dates.

@@ -191,6 +191,28 @@ class Partial(Rough):
     __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = _refused
 
 
+class RoughDate(str):
+    """A date that may not be that of the pooled rows, with between which dates it lies.
+
+    Args:
+        text: all of it.
+        short: what stands of it in a table, as of a number.
+
+    >>> RoughDate("2020-01-01 (2019-12-30 to 2020-01-09)", "≈2020-01-01").short
+    '≈2020-01-01'
+    """
+
+    short: str
+
+    def __new__(cls, text: str, short: str) -> RoughDate:
+        found = super().__new__(cls, text)
+        found.short = short
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.short)
+
+
 def some(names: Sequence[str], most: int = 6) -> str:
     """The first of many names, and how many more there are.
 

@@ -15,7 +15,7 @@ from hanse.algorithms import statistics as algorithm
 from hanse.messages import Array, Json
 from hanse.presentation import Picture
 from hanse.queries import Item, Plan, statistic
-from hanse.rough import Rough, some
+from hanse.rough import Partial, Rough, RoughDate, some
 from hanse.table import ColumnKind
 
 Row = dict[str, Any]
@@ -43,6 +43,12 @@ def grouped(item: Item, value: Any) -> dict[str, Any]:
     if not item.by:
         return {"": value}
     return {", ".join(g) if isinstance(g, tuple) else str(g): one for g, one in (value or {}).items()}
+
+
+def usual(item: Item, kinds: Kinds) -> bool:
+    """Whether it is of interest by itself: the sum of dates is none, though it can be had."""
+    of, kind = statistic(item.stat).shown.usual, kinds.get(item.columns[0])
+    return of is None or kind is None or kind in of
 
 
 def rows(values: Values, kinds: Kinds) -> list[Row]:
@@ -130,7 +136,9 @@ def dated(value: Any) -> Any:
     """
     if isinstance(value, Rough):
         span = "" if value.least is None or value.most is None else f"{dated(value.least)} to {dated(value.most)}"
-        return f"{dated(float(value))} ({'; '.join(filter(None, [span, value.rests_on]))})"
+        day = dated(float(value))
+        short = f"{day} {value.of}" if isinstance(value, Partial) else f"≈{day}"
+        return RoughDate(f"{day} ({'; '.join(filter(None, [span, value.rests_on]))})", short)
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return value
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,10 @@ def test_what_is_asked_wrongly_is_said_before_anything_is_sent() -> None:  # A9,
         (lambda: analytics.fetch_stats("histogram", ["price"]), "needs bin_edges"),
         (lambda: analytics.fetch_stats_with_args({}), "not empty"),
         (lambda: analytics.fetch_stats_with_args({"price": {"mean": {"x": 1}}}), "no argument 'x'"),
+        (lambda: analytics.fetch_stats_with_args({"price": {"mean": {"group": "f"}}}), r"analytics\(by=...\).mean"),
+        (lambda: analytics.kaplan_meier("time", "event", group="sex"), r"analytics\(by=...\).kaplan_meier"),
+        (lambda: analytics.mean(where=[["price", ">", 1]]), r"analytics\(where=...\).mean"),
+        (lambda: analytics.t_test("price", where=[]), r"no argument 'where'"),
         (lambda: analytics.fetch_stats_with_args({"price": {"histogram": {"bin_edges": [1, 1]}}}), "rising"),
         (lambda: analytics.fetch_stats_with_args({"price": {"histogram": {"bin_edges": [1]}}}), "2 to"),
         (lambda: analytics.fetch_stats_with_args({"price": {"histogram": {"bin_edges": [0, float("nan")]}}}), "finite"),
@@ -164,6 +169,22 @@ def test_dates_booleans_and_text() -> None:
     assert analytics.mean(["day"])["day"] == pytest.approx((days - pd.Timestamp(0)).days.to_numpy().mean())
     assert analytics.mean("well") == {"well": 0.5}
     assert analytics.value_counts() == {"city": {"Ulm": 25, "Bonn": 15}, "well": {"0": 20, "1": 20}}
+
+
+def test_dates_have_no_sum_and_no_variance_unless_they_are_asked_for_and_stand_short_in_a_table() -> None:
+    rng = np.random.default_rng(2)
+    days = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 900, 120), "D")
+    analytics = two(pd.DataFrame({"day": days, "size": rng.normal(size=120)})).analytics()
+    size, day = sorted(analytics.describe(), key=lambda row: row["column"] == "day")
+    assert {"sum", "variance"} <= set(size)
+    assert {"mean", "std", "50%"} <= set(day)
+    assert not {"sum", "variance"} & set(day)
+    assert "sum" not in analytics.fetch_stats().listing()[0]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \(\d{4}-\d\d-\d\d to \d{4}-\d\d-\d\d\)", day["50%"])
+    assert f"≈{day['50%'][:10]}" in repr(analytics.describe())
+    assert day["50%"] not in repr(analytics.describe())
+    assert analytics.variance("day")["day"] == pytest.approx(days.to_series().dt.to_period("D").astype("int64").var())
+    assert "variance" in analytics.fetch_stats("variance", "day").listing()[0]
 
 
 def test_images_per_channel() -> None:  # A10, A32, A42

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from hanse import features, registry
@@ -31,7 +31,7 @@ from hanse.config import RunConfig
 from hanse.errors import ConfigError, Refused, RunFailed
 from hanse.experiment import noisy, table_one_parts
 from hanse.experiment.analytics_result import FAResult, statistic_names
-from hanse.experiment.by_name import ByName, basic, offered, summaries
+from hanse.experiment.by_name import ByName, basic, offered, refuse_elsewhere, summaries
 from hanse.experiment.listing import Listing
 from hanse.experiment.noisy import NoisyAnswers
 from hanse.experiment.seam import Backend
@@ -193,7 +193,7 @@ class FederatedAnalytics:
         """Every statistic by its name: ``analytics.mean()``, ``analytics.kaplan_meier("time", "event")``."""
         if name.startswith("_") or name not in offered():
             raise AttributeError(f"there is no statistic {name!r}; known are {', '.join(offered())}")
-        return ByName(name, self.ask)
+        return ByName(name, self.ask, _SET_HERE)
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *offered()})
@@ -296,6 +296,7 @@ class FederatedAnalytics:
     ) -> list[Item]:
         if stat not in statistic_names():
             raise ConfigError(f"there is no statistic {stat!r}; known are {', '.join(offered())}")
+        refuse_elsewhere(stat, options, _SET_HERE)
         found = statistic(stat)
         together = found.columns != 1
         usual = found.kinds if found.shown.usual is None else found.shown.usual
@@ -535,6 +536,10 @@ def _listed(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     return list(value) if isinstance(value, (tuple, set, frozenset, range)) else value
+
+
+_INNER = ("backend", "target", "requests")
+_SET_HERE = tuple(f.name for f in fields(FederatedAnalytics) if f.name not in _INNER and not f.name.startswith("_"))
 
 
 def _columns(given: str, kinds: Mapping[str, str]) -> list[str] | str:

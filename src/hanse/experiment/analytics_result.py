@@ -198,7 +198,7 @@ class FAResult:
             (item, self.value(item))
             for stat in self._all()
             for item in self._shown(stat)
-            if not self._of(item).absent(item)
+            if not self._of(item).absent(item) and (item in self.wanted or tabulated.usual(item, self.kinds))
         ]
         rows = tabulated.rows(values, self.kinds)
         return Listing(rows, empty="no statistic is one number per column; see global_stats()")

@@ -9,7 +9,7 @@ kaplan_meier(time, event, grid=None, level=None): survival curve
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from hanse.errors import ConfigError
@@ -37,17 +37,37 @@ def summaries() -> dict[str, Summary]:
     return {name: summary for name, summary in found.items() if summary is not None}
 
 
+def refuse_elsewhere(stat: str, given: Iterable[str], elsewhere: Collection[str]) -> None:
+    """Raises ``ConfigError`` where an argument of a statistic is none of it, but one of who asks.
+
+    Args:
+        stat: the statistic.
+        given: names of arguments.
+        elsewhere: arguments of ``analytics(...)``, which hold for all that is asked there. ``group`` is ``by`` to them.
+
+    >>> refuse_elsewhere("kaplan_meier", ["group"], ["by", "where"])
+    Traceback (most recent call last):
+    ...
+    hanse.errors.ConfigError: kaplan_meier has no argument 'group'; give it as analytics(by=...).kaplan_meier(...)
+    """
+    for name in given:
+        there = "by" if name in ("group", "groups", "groupby", "group_by") else name
+        if there in elsewhere and name not in statistic(stat).shown.arguments:
+            raise ConfigError(f"{stat} has no argument {name!r}; give it as analytics({there}=...).{stat}(...)")
+
+
 class ByName:
     """One statistic as a function: of its columns where these have parts to play, else of a choice of columns.
 
     Args:
         name: of the statistic.
         ask: :meth:`hanse.experiment.analytics.FederatedAnalytics.ask`.
+        elsewhere: arguments of who asks, which people may take for those of the statistic.
     """
 
-    def __init__(self, name: str, ask: Ask) -> None:
+    def __init__(self, name: str, ask: Ask, elsewhere: Collection[str] = ()) -> None:
         stat = statistic(name)
-        self._name, self._ask, self._stat = name, ask, stat
+        self._name, self._ask, self._stat, self._elsewhere = name, ask, stat, elsewhere
         self.__name__ = name
         self.__signature__ = _signature(stat.shown.roles, stat.shown.first, list(stat.shown.arguments))
         lines = [f"{word}: {help}." for word, help in stat.shown.arguments.items()]
@@ -60,6 +80,7 @@ class ByName:
             ConfigError: an argument is unknown or missing, a column does not fit, or nothing is told; says why.
         """
         shown = self._stat.shown
+        refuse_elsewhere(self._name, options, self._elsewhere)
         try:
             bound = self.__signature__.bind(*columns, **options).arguments
         except TypeError as error:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, overload
 
-from hanse.rough import Partial, Rough, digits
+from hanse.rough import Partial, Rough, RoughDate, digits
 from hanse.terminal import visible
 
 _WIDEST = 48
@@ -102,6 +102,8 @@ def plain(value: Any) -> str:
     if isinstance(value, float):
         told = digits(value, 4)
         return f"{told} {value.of}" if isinstance(value, Partial) else f"≈{told}" if isinstance(value, Rough) else told
+    if isinstance(value, RoughDate):
+        value = value.short
     if isinstance(value, Mapping):
         value = ", ".join(f"{k}={plain(v)}" for k, v in value.items())
     elif isinstance(value, (list, tuple)):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hanse.messages import Json
+from hanse.presentation import Shown
 from hanse.queries import Arrays, Bounds, Known, Lacking, Statistic, same
 from hanse.statistics import _lacking
+from hanse.table import ColumnKind
 
 
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
@@ -28,4 +30,5 @@ STATISTIC = Statistic(
     pooled=pooled,
     beside=_lacking.beside,
     filtered=True,
+    shown=Shown(usual=frozenset({ColumnKind.NUMERIC, ColumnKind.BOOLEAN})),
 )

@@ -17,6 +17,7 @@ from hanse.queries import Arrays, Bounds, Known, Lacking, Statistic, Values, sam
 from hanse.statistics import _lacking
 from hanse.statistics._powers import about_mean, center, merge, moved
 from hanse.statistics._powers import observe as powers
+from hanse.table import ColumnKind
 
 
 def check(options: Mapping[str, Json]) -> dict[str, Json]:
@@ -79,5 +80,5 @@ STATISTIC = Statistic(
     sums=True,
     filtered=True,
     follows=lambda item: (same(item, "std", **item.options),),
-    shown=Shown(basic=True, arguments=ARGUMENTS),
+    shown=Shown(basic=True, arguments=ARGUMENTS, usual=frozenset({ColumnKind.NUMERIC, ColumnKind.BOOLEAN})),
 )
