@@ -118,6 +118,30 @@ def test_an_exception_gives_its_kind_and_never_its_text(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_log_has_a_bound_while_the_worker_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a training plan says goes into one, too, and a worker lives for as long as a run."""
+    monkeypatch.setattr("hanse.node.worker._LOG_BYTES", 4000)
+    log = tmp_path / "worker.log"
+
+    async def main() -> None:
+        async with running(tmp_path, attacks=True) as node:
+            await node.approved(attack())
+            await node.task(attack(), {"do": "nothing"})
+            before = node.agent.worker.pid
+            for end in ("first", "second"):
+                with open(log, "a") as said:
+                    said.write("progress\n" * 1000 + end)
+                await node.task(attack(), {"do": "nothing"})
+                assert 900 < log.stat().st_size < 4000
+                assert end in log.read_text()
+            assert node.agent.worker.pid == before
+            with open(log, "a") as said:
+                said.write("progress\n" * 1000)
+        assert log.stat().st_size < 4000
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("how", ["sleep", "sleep in C"])
 def test_a_cancelled_task_is_stopped_by_force_if_need_be(
     tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch

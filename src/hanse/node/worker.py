@@ -250,6 +250,7 @@ class Worker:
 
         Raises ``WorkerDied`` where it ended or broke a limit, and what the algorithm raised.
         """
+        self._shorten_log()
         await self.learn(text, task.data["bundle"])
         run = str(task.data["run"])
         sizes, op = self._sizes.setdefault(run, {}), str(task.data.get("op"))
@@ -320,6 +321,7 @@ class Worker:
                 process.end("the node was stopped")
         await asyncio.gather(*self._background, return_exceptions=True)
         self.pool.clear()
+        self._shorten_log()
 
     # ------------------------------------------------------------ one exchange
 
@@ -446,6 +448,19 @@ class Worker:
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
+    def _shorten_log(self) -> None:
+        """Leaves the end of a log that is too long, where the cause of an error stands; who writes there goes on."""
+        with contextlib.suppress(OSError):
+            if (size := self._log.stat().st_size) <= _LOG_BYTES:
+                return
+            log = os.open(self._log, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            try:
+                end = os.pread(log, _LOG_BYTES // 4, size - _LOG_BYTES // 4)
+                os.ftruncate(log, 0)
+                os.write(log, end)
+            finally:
+                os.close(log)
+
     def _spawn(self) -> _Process:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.setblocking(False)
@@ -458,9 +473,8 @@ class Worker:
             "seen": None if self._seen is None else [str(path) for path in self._seen],
         }
         command = [sys.executable, *self._program, str(theirs.fileno()), json.dumps(settings)]
+        self._shorten_log()
         log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        if os.fstat(log).st_size > _LOG_BYTES:
-            os.ftruncate(log, 0)
         try:
             process = subprocess.Popen(
                 command,
