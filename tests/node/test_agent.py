@@ -293,6 +293,46 @@ def test_what_a_coordinator_cannot_take_now_is_said_again(tmp_path: Path, monkey
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
 
+def test_what_was_proposed_before_the_node_started_can_be_approved_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner was told that no such run was proposed, until the greeting had brought it."""
+    bundle = probe()
+
+    class Slow(FakeCoordinator):
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked = asyncio.Event()
+            self.pending = [proposal(bundle, "run-1", "alpha")]
+
+        async def request(self, message: Message, progress: Progress = lambda: None) -> Message:
+            if message.kind == "hello":
+                await self.asked.wait()
+            return await super().request(message, progress)
+
+    async def main() -> None:
+        fake = Slow()
+        async with running(tmp_path, coordinator=fake) as node:
+            knows = node.agent.approvals.knows
+
+            def looked(run: str) -> bool:
+                found = knows(run)
+                fake.asked.set()
+                return found
+
+            monkeypatch.setattr(node.agent.approvals, "knows", looked)
+            done = await asyncio.to_thread(control.ask, tmp_path, "approve", run="run-1", actor="ada")
+            assert (done["state"], done["refused"]) == ("approved", "")
+            with pytest.raises(NotFound, match="hanse node proposals lists them"):
+                await asyncio.to_thread(control.ask, tmp_path, "approve", run="run-2", actor="ada")
+            fake.report("disconnected", "it is away")
+            monkeypatch.setattr(running_agent, "_TELL_SECONDS", 0.01)
+            with pytest.raises(NotFound, match="disconnected: it is away"):
+                await asyncio.to_thread(control.ask, tmp_path, "examine", run="run-2")
+
+    asyncio.run(main())
+
+
 def test_a_coordinator_that_refuses_a_decision_is_not_asked_for_ever(tmp_path: Path) -> None:
     async def main() -> None:
         fake = FakeCoordinator()

@@ -147,6 +147,9 @@ def test_decisions_without_a_running_agent(home: Path) -> None:
     assert hanse(home, "proposals").count("pending") == 2
     with pytest.raises(HanseError, match="was proposed with hash"):
         hanse(home, "approve", "run-1", "--sha256", "0123")
+    for command in ("approve", "show"):
+        with pytest.raises(NotFound, match="it does not run, and hears of new ones"):
+            hanse(home, command, "run-9")
     assert "approved" in hanse(home, "approve", "run-1", "--sha256", probe().sha256[:10])
     assert "rejected" in hanse(home, "reject", "run-2", "--reason", "not with us")
     assert hanse(home, "proposals").count("run-") == 0

@@ -53,6 +53,7 @@ _WARN_SECONDS = 86_400.0  # between two lines that say the same
 _AHEAD = datetime.timedelta(minutes=1)  # that a clock may have been put back by since a decision, without a word
 _RETRY_SECONDS = 1.0  # between attempts to write while the disk is full
 _AGAIN_SECONDS = 5.0  # between attempts to say what the coordinator cannot take now
+_OF_RUNS = frozenset({"alone", "approve", "reject", "revoke", "examine"})
 _TELL_SECONDS = 5.0  # an owner who decides waits so long for what the coordinator says of it
 
 
@@ -92,6 +93,7 @@ class Agent:
         self._greeting: asyncio.Task[Any] | None = None
         self._beating: asyncio.Task[Any] | None = None
         self._telling: asyncio.Task[Any] | None = None
+        self._caught = asyncio.Event()  # what was proposed meanwhile is here
 
     # ------------------------------------------------------------ life
 
@@ -176,6 +178,7 @@ class Agent:
             log.info("%s: %s", what, detail)
         self.state, self.detail = what, detail
         supervisor.notify(f"STATUS={what}: {detail}"[:500])
+        self._caught.clear()
         if what == "connected":
             for task in (self._greeting, self._beating):
                 if task is not None:
@@ -280,6 +283,7 @@ class Agent:
             while fault := await self._caught_up(listed if isinstance(listed, list) else []):
                 log.warning("what was proposed and decided meanwhile waits: %s", fault)
                 await asyncio.sleep(_RETRY_SECONDS)
+            self._caught.set()
             await self._renew()
         except NodeLost:
             pass  # closed
@@ -475,6 +479,8 @@ class Agent:
         do = asked.get("do")
         run, sha256 = str(asked.get("run", "")), str(asked.get("sha256", ""))
         actor, reason = str(asked.get("actor", "owner")), str(asked.get("reason", ""))
+        if do in _OF_RUNS:
+            await self._heard_of(run)
         if do == "alone":
             one = await self.gate.alone(self.approvals.get(run, sha256))
             return {"allowed": one.allowed, "reason": one.reason}
@@ -508,6 +514,20 @@ class Agent:
                 self._spawn(self._announce())
             return {}
         raise NotFound(f"the agent cannot {do!r}; is it of another release?")
+
+    async def _heard_of(self, run: str) -> None:
+        """Waits a little for what was proposed while this node was not connected, where it knows no such run. Raises
+        ``NotFound`` where it has not come."""
+        if self.approvals.knows(run):
+            return
+        try:
+            await asyncio.wait_for(self._caught.wait(), _TELL_SECONDS)
+        except TimeoutError:
+            what = f"{self.state}: {self.detail}" if self.detail else self.state
+            raise NotFound(
+                f"no run {run!r} was proposed to this node so far, and it has not heard from its coordinator since it "
+                f"lost it or was started ({what}); try again when hanse node status says connected"
+            ) from None
 
     async def _reload(self, actor: str) -> Json:
         """Takes the settings from the file; limits of the worker need a fresh one."""

@@ -209,6 +209,10 @@ class Approvals:
         undecided = " WHERE d.decision IS NULL AND e.state IS NULL ORDER BY p.received, p.run"
         return [p for p in map(_proposal, self._db.execute(_JOINED + undecided)) if p.state == "pending"]
 
+    def knows(self, run: str) -> bool:
+        """Whether it was ever proposed to this node."""
+        return self._db.execute("SELECT 1 FROM proposals WHERE run = ?", (run,)).fetchone() is not None
+
     def get(self, run: str, sha256: str = "") -> Proposal:
         """The proposal of a run; ``sha256`` may be a prefix, and must be given where a run has several.
 

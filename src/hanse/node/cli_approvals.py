@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hanse.errors import ConfigError, Conflict
+from hanse.errors import ConfigError, Conflict, NotFound
 from hanse.node.command import ask_agent, home_option, joined, owner
 from hanse.terminal import line, table, visible
 
@@ -73,6 +73,7 @@ def show(home: Path, run: str, sha256: str, changes: bool, settings: bool, audit
     from hanse.node.approvals import Approvals
 
     approvals = Approvals(joined(home))
+    _heard_of(approvals, home, run)
     found = approvals.get(run, sha256)
     if settings:
         click.echo(json.dumps(found.content()["config"], indent=2))
@@ -100,6 +101,19 @@ def show(home: Path, run: str, sha256: str, changes: bool, settings: bool, audit
     for said in audits.sentences(home, found.sha256):
         click.echo("# " + line(said))
     click.echo(visible(thaw(found.text, found.sha256).preview()))
+
+
+def _heard_of(approvals: Approvals, home: Path, run: str) -> None:
+    """Has a node that knows no such run ask its coordinator. Raises ``NotFound`` where there is none."""
+    if approvals.knows(run):
+        return
+    try:
+        ask_agent(home, "examine", run=run)
+    except ConnectionError:
+        raise NotFound(
+            f"no run {run!r} was proposed to this node so far; it does not run, and hears of new ones when it is "
+            "started (hanse node start)"
+        ) from None
 
 
 def _how_many(home: Path, found: Proposal) -> str:
@@ -300,6 +314,7 @@ def _decide(
     from hanse.store.audit import AuditLog
 
     approvals, audit = Approvals(home), AuditLog(home / "audit.jsonl")
+    _heard_of(approvals, home, run)
     days = NodeSettings.load(home).policy.approval_days
     more: dict[str, Any] = {"days": days} if do == "approve" else {}
     if do != "approve":
