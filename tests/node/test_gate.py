@@ -36,7 +36,7 @@ from hanse.errors import (
 from hanse.facts import Facts
 from hanse.ledger import Account
 from hanse.messages import Json, Record
-from hanse.node import bundle_texts, control
+from hanse.node import bundle_texts, control, persons
 from hanse.node.catalogue import Catalogue
 from hanse.node.passage import Allowed, Passage
 from hanse.node.settings import Policy
@@ -462,6 +462,24 @@ def test_the_stages_of_the_gate_in_their_order(tmp_path: Path) -> None:
                 "audit",
                 "reply",
             ]
+
+    asyncio.run(main())
+
+
+def test_settings_that_cannot_be_noted_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the rules nor the ledgers: those of the one with the others are nobody's settings."""
+
+    def full(home: Path, rules: tuple[Any, ...]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def main() -> None:
+        async with running(tmp_path) as node:
+            gate = node.agent.gate
+            before = gate.stages, gate.rules, gate.book.ledgers, gate.settings
+            monkeypatch.setattr(persons, "note", full)
+            with pytest.raises(OSError, match="No space"):
+                gate.configure(gate.settings)
+            assert (gate.stages, gate.rules, gate.book.ledgers, gate.settings) == before
 
     asyncio.run(main())
 

@@ -255,6 +255,24 @@ def test_a_worker_computes_by_the_instructions_that_the_environment_names(monkey
         assert environment(1)[name] == "some"
 
 
+def test_a_worker_computes_on_the_cards_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+        assert name not in environment(1)
+        for cards in ("1", ""):
+            monkeypatch.setenv(name, cards)
+            assert environment(1)[name] == cards
+
+
+def test_a_worker_finds_the_libraries_of_its_python_and_none_where_its_owner_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", ":/opt/one:.:lib:/opt/two:")
+    assert environment(1)["LD_LIBRARY_PATH"] == "/opt/one:/opt/two"
+    monkeypatch.setenv("LD_LIBRARY_PATH", ":")
+    assert "LD_LIBRARY_PATH" not in environment(1)
+
+
 def test_the_worker_dies_with_its_agent(tmp_path: Path) -> None:
     code = f"""
 import asyncio, sys

@@ -77,9 +77,10 @@ class Gate:
         self.configure(settings)
 
     def configure(self, settings: NodeSettings) -> None:
-        """From now on these settings. Raises what a broken rule or ledger raises; then the old ones stay."""
+        """From now on these settings. Raises what a broken rule, a ledger or disk raises; then the old ones stay."""
         owner = settings.owner(self._home)
         rules, counted = policy.rules(owner), ledgers(owner)
+        persons.note(self._home, rules)
         approved, allowed = Approved(self.approvals), Allowed(rules)
         self.stages: tuple[Stage, ...] = (
             Authenticated(),
@@ -98,7 +99,6 @@ class Gate:
             Audited(self.audit),
             Replied(self.node),
         )
-        persons.note(self._home, rules)
         self.rules, self.book.ledgers, self.settings = rules, counted, settings
 
     # ------------------------------------------------------------ tasks

@@ -15,6 +15,9 @@ from hanse.thread_limits import threads
 
 # by which whoever runs the node chooses the instructions of linear algebra, from which last bits follow
 _INSTRUCTIONS = ("OPENBLAS_CORETYPE", "MKL_CBWR", "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES")
+# which graphics cards are the node's, as whoever runs it shares the machine out; "" is none of them
+_CARDS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+_LIBRARIES = "LD_LIBRARY_PATH"  # where a Python that was built elsewhere finds its own
 
 
 def environment(most: int) -> dict[str, str]:
@@ -39,4 +42,11 @@ def environment(most: int) -> dict[str, str]:
         **({FLOWER: place} if (place := os.environ.get(FLOWER)) else {}),
         **{name: value if most else os.environ.get(name) or value for name, value in every.items()},
         **{name: os.environ[name] for name in _INSTRUCTIONS if os.environ.get(name)},
+        **{name: os.environ[name] for name in _CARDS if name in os.environ},
+        **({_LIBRARIES: places} if (places := _libraries()) else {}),
     }
+
+
+def _libraries() -> str:
+    """Without what is relative or empty: that is the folder that the owner stands in."""
+    return os.pathsep.join(filter(os.path.isabs, os.environ.get(_LIBRARIES, "").split(os.pathsep)))
