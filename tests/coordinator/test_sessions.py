@@ -17,8 +17,10 @@ from hanse.bundle import Bundle
 from hanse.coordinator import sessions
 from hanse.messages import Json, Record, digest, load
 from hanse.store import Store
+from hanse.store.nodes import Node
 from hanse.store.runs import StoredRun
 from hanse.table import Column, Table
+from tests.waiting import PATIENCE, eventually
 
 from .federation import PROBE, Federation
 
@@ -386,6 +388,47 @@ def test_whoever_is_away_gets_it_at_hello(tmp_path: Path) -> None:
                 f.store.runs.get(session["session_id"]), "a"
             )
             assert await f.state(session["session_id"], "completed", "failed") == "completed"
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("decided", [False, True])
+def test_what_comes_while_a_node_says_hello_reaches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decided: bool
+) -> None:
+    """The coordinator has looked what there is for the node, and does not count it as on line yet."""
+
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            f.people("a", "b")
+            node, other = await f.node("a", online=False), await f.node("b")
+            both = {"expected_client_ids": ["a", "b"]}
+            earlier = await f.propose(**both) if decided else {}
+            desk, looked, go = f.it.runs.consent, asyncio.Event(), threading.Event()
+            real, loop = desk.at_hello, asyncio.get_running_loop()
+
+            def slow(known: Node) -> Any:
+                found = real(known)
+                loop.call_soon_threadsafe(looked.set)
+                assert go.wait(PATIENCE)
+                return found
+
+            monkeypatch.setattr(desk, "at_hello", slow)
+            f.transport.attach("a", node.handle)
+            hello = asyncio.ensure_future(node.hello())
+            await looked.wait()
+            if decided:
+                run = earlier
+                await f.consent(run, "a")
+            else:
+                run = await f.propose(**both)
+                await eventually(lambda: run["session_id"] in other.proposals)
+            monkeypatch.setattr(desk, "at_hello", real)
+            go.set()
+            await hello
+            await eventually(lambda: run["session_id"] in node.proposals)
+            if decided:
+                await eventually(lambda: node.approved.get(run["session_id"]) == run["code_hash"])
 
     asyncio.run(body())
 

@@ -75,6 +75,7 @@ class ConsentDesk:
         self._store, self._presence, self._chronicle = store, presence, chronicle
         self._notices, self._background, self._follow = notices, background, follow
         self._authority, self._certified = authority, certified
+        self.told = 0  # how often something went to those on line, so that who says hello meanwhile may have missed it
 
     # ------------------------------------------------------------ the proposal
 
@@ -85,10 +86,7 @@ class ConsentDesk:
     def at_hello(self, node: Node) -> tuple[list[dict[str, Json]], list[Decided]]:
         """The proposals that wait for a node that says hello, and what its owner decided here. One of another line of
         releases could only refuse proposals; that is noted with each run, which waits on. Blocks."""
-        active = self._store.runs.list(_ACTIVE, limit=1_000_000)
-        said = [(run, self._store.consents.list(run.id, node.id)) for run in active if node.id in run.nodes]
-        decided = [(run, c.decision, c.actor) for run, given in said for c in given if c.via == "coordinator"]
-        waiting = [run for run, given in said if _waits(run, given)]
+        waiting, decided = self._for(node.id)
         if releases.together(node.release, hanse.__version__):
             return [self.proposal(run, node.id) for run in waiting], decided
         for run in waiting:
@@ -96,24 +94,31 @@ class ConsentDesk:
             self._chronicle.note("proposal.refused", run.id, node.id, node.id, detail)
         return [], decided
 
+    def _for(self, node: str) -> tuple[list[StoredRun], list[Decided]]:
+        """Runs that wait for a node, and what its owner decided here. Blocks."""
+        active = self._store.runs.list(_ACTIVE, limit=1_000_000)
+        said = [(run, self._store.consents.list(run.id, node)) for run in active if node in run.nodes]
+        decided = [(run, c.decision, c.actor) for run, given in said for c in given if c.via == "coordinator"]
+        return [run for run, given in said if _waits(run, given)], decided
+
     def pending(self, node: str) -> list[StoredRun]:
         """Runs that wait for this node's decision. Blocks."""
-        waiting = self._store.runs.list({RunState.AWAITING_CONSENT}, limit=1_000_000)
-        return [run for run in waiting if node in run.nodes and _waits(run, self._store.consents.list(run.id, node))]
+        return self._for(node)[0]
 
     def send(self, run: StoredRun) -> None:
         """Sends a new proposal to its nodes; who is not on line gets it when it says hello."""
         self._background.spawn(self._send_all(run.id))
 
-    async def _send_all(self, run_id: str) -> None:
-        """To a few nodes at a time: each message is as long as the code that its owner is shown."""
+    async def _send_all(self, run_id: str, alone: str = "") -> None:
+        """To a few nodes at a time, or to one: each message is as long as the code that its owner is shown."""
 
         def frozen() -> tuple[StoredRun, Mapping[str, dict[str, Json]]]:
             run, bundle = self._store.runs.get(run_id), Bundle(self._store.runs.bundle(run_id))
-            return run, _told(run, bundle, *run.nodes)
+            return run, _told(run, bundle, *([alone] if alone else run.nodes))
 
         run, told = await patiently(frozen, f"run {run_id}'s proposal")
         online, turns = self._presence.online(), asyncio.Semaphore(_AT_ONCE)
+        self.told += not alone
 
         async def one(node: str) -> None:
             pauses = [0.0, *_AGAIN_S]
@@ -133,7 +138,7 @@ class ConsentDesk:
                         _log.exception("run %s could not be proposed to %s", run_id, node)
                         return
 
-        await asyncio.gather(*(one(node) for node in run.nodes if node in online))
+        await asyncio.gather(*(one(node) for node in told if node in online))
 
     async def _send(self, run: StoredRun, node: str, data: dict[str, Json]) -> bool:
         """Whether the node took note, or said why it does not. Raises ``NotNow`` where its disk is full."""
@@ -238,7 +243,12 @@ class ConsentDesk:
         proof = None
         if run.state is RunState.AWAITING_CONSENT and node in self._presence.online():
             proof = await self._relay(run, node, decision, account)
-        return await self.decide(Consent(run_id, node, decision, sha256, account, reason=reason, proof=proof))
+            return await self.decide(Consent(run_id, node, decision, sha256, account, reason=reason, proof=proof))
+        run = await self.decide(Consent(run_id, node, decision, sha256, account, reason=reason))
+        self.told += 1
+        if node in self._presence.online():  # it said hello before this was there
+            self._background.spawn(self._missed(node))
+        return run
 
     async def _relay(self, run: StoredRun, node: str, decision: str, account: str) -> Json:
         """Tells the node; what it signed of it."""
@@ -259,24 +269,40 @@ class ConsentDesk:
             raise Conflict(error.message) from None
         return said.body.data.get("proof")
 
-    def greet(self, node: str, decided: Sequence[Decided]) -> None:
+    def greet(self, node: str, decided: Sequence[Decided], told: int) -> None:
         """After a node's hello: tells it what its owner decided here while it was away, then counts it
-        as on line."""
+        as on line. ``told``: of :attr:`told`, before it was looked up what there is for the node."""
         if not decided:
-            self._presence.greet(node)
+            self._greeted(node, told)
             return
 
         async def tell() -> None:
             try:
-                for run, decision, actor in decided:
-                    if (proof := await self._relay(run, node, decision, actor)) is not None:
-                        await self.decide(Consent(run.id, node, decision, run.bundle_hash, actor, proof=proof))
-            except HanseError as error:
-                _log.info("node %s did not take a decision: %s", node, error.message)
+                await self._relay_all(node, decided)
             finally:
-                self._presence.greet(node)
+                self._greeted(node, told)
 
         self._background.spawn(tell())
+
+    def _greeted(self, node: str, told: int) -> None:
+        self._presence.greet(node)
+        if self.told != told:
+            self._background.spawn(self._missed(node))
+
+    async def _missed(self, node: str) -> None:
+        """Tells a node what came between the look at what there is for it and its being on line."""
+        waiting, decided = await patiently(lambda: self._for(node), f"what there is for {node}")
+        await self._relay_all(node, decided)
+        for run in waiting:
+            await self._send_all(run.id, node)
+
+    async def _relay_all(self, node: str, decided: Sequence[Decided]) -> None:
+        try:
+            for run, decision, actor in decided:
+                if (proof := await self._relay(run, node, decision, actor)) is not None:
+                    await self.decide(Consent(run.id, node, decision, run.bundle_hash, actor, proof=proof))
+        except HanseError as error:
+            _log.info("node %s did not take a decision: %s", node, error.message)
 
 
 def _waits(run: StoredRun, given: Sequence[Consent]) -> bool:

@@ -279,13 +279,14 @@ class Coordinator:
                 node = self.store.nodes.describe(peer, **said)
             return self.runs.consent.at_hello(node)
 
+        before = self.runs.consent.told
         proposals, decided = await asyncio.to_thread(describe)
         self._heard[peer] = time.time()
         told = validity.time(data.get("time")) or validity.now()
         self.clocks[peer] = validity.apart(told, validity.now(), peer, "the coordinator")
         if self.clocks[peer]:
             _log.warning("%s", self.clocks[peer])
-        self.runs.consent.greet(peer, decided)
+        self.runs.consent.greet(peer, decided, before)
         return "welcome", {
             "node": peer,
             "heartbeat_interval_s": self.presence.heartbeat_s,
