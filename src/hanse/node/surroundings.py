@@ -16,7 +16,13 @@ from hanse.thread_limits import threads
 # by which whoever runs the node chooses the instructions of linear algebra, from which last bits follow
 _INSTRUCTIONS = ("OPENBLAS_CORETYPE", "MKL_CBWR", "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES")
 # which graphics cards are the node's, as whoever runs it shares the machine out; "" is none of them
-_CARDS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+_CARDS = (
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "ROCR_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "ZE_AFFINITY_MASK",
+)
 _LIBRARIES = "LD_LIBRARY_PATH"  # where a Python that was built elsewhere finds its own
 
 
