@@ -795,7 +795,7 @@ def test_a_misspelt_target_is_named_where_a_node_has_several_datasets(tmp_path: 
     from hanse.coordinator.proposals import choose_datasets
     from hanse.errors import ConfigError
     from hanse.store import Store
-    from hanse.store.nodes import CertificateOnFile, Node
+    from hanse.store.nodes import CertificateOnFile
 
     with Store(None, tmp_path) as store:
         store.nodes.register("a", CertificateOnFile("1", "f" * 64))
