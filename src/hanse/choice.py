@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -38,13 +38,33 @@ class Past:
     def of(record: Mapping[str, Json]) -> Past:
         """From the record of a step (:class:`hanse.rounds.Step` as JSON)."""
         parts: Mapping[str, Mapping[str, Json]] = record.get("participants") or {}
-        answered = {
-            node: {**(part.get("metrics") or {}), "seconds": part.get("seconds"), "weight": part.get("weight")}
-            for node, part in parts.items()
-        }
         asked, failures = tuple(record.get("asked") or ()), dict(record.get("failures") or {})
         lines = {node: line for node, part in parts.items() if (line := part.get("line"))}
+        answered = _Answered(parts)
         return Past(record["step"], record.get("round"), record.get("label", ""), asked, answered, failures, lines)
+
+
+class _Answered(Mapping[str, Mapping[str, Json]]):
+    """:attr:`Past.answered` of a record's participants, put together when it is looked at: most selections never do,
+    and of ten thousand nodes a copy takes megabytes a step."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, parts: Mapping[str, Mapping[str, Json]]) -> None:
+        self._parts = parts
+
+    def __getitem__(self, node: str) -> Mapping[str, Json]:
+        part = self._parts[node]
+        return {**(part.get("metrics") or {}), "seconds": part.get("seconds"), "weight": part.get("weight")}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 @dataclass(frozen=True, slots=True)

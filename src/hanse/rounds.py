@@ -357,10 +357,11 @@ class Loop:
         hidden = "weights" in gathered.unchecked
         if gathered.unchecked:
             record.gathered = {**gathered.told, "unchecked": list(gathered.unchecked)}
+        told: dict[int, dict[str, Json]] = {}  # of nodes whose metrics are one object, as of virtual sites, one copy
         record.participants = {
             a.node: {
                 "weight": None if hidden else a.weight,
-                "metrics": dict(a.metrics),
+                "metrics": told.get(id(a.metrics)) or told.setdefault(id(a.metrics), dict(a.metrics)),
                 "asked": a.asked,
                 "seconds": sky.seconds.get(a.node, 0.0),
                 **({"line": dict(line)} if (line := self.lines(a.node)) else {}),

@@ -42,10 +42,13 @@ class Aside:
         return Record(record.data, self._put(record))
 
     def once(self, record: Record) -> Record:
-        """The same contribution; what its algorithm says is the same object as where another says the same."""
+        """The same contribution; its metrics and what its algorithm says are the same objects as where another says
+        the same."""
         data, more = record.data, record.data.get("data")
         if isinstance(more, dict):
             data = {**data, "data": {name: self._once(value) for name, value in more.items()}}
+        if "metrics" in data:
+            data = {**data, "metrics": self._once(data["metrics"])}
         return Record(data, record.arrays)
 
     def _once(self, value: Json) -> Json:

@@ -38,7 +38,7 @@ from hanse.table import Table
 from hanse.transport import COORDINATOR, Handler, Progress
 from hanse.transports.local import LocalTransport
 
-ASIDE_BYTES = 1024  # an answer with less stays in memory: to know where it lies in the file takes as much
+ASIDE_BYTES = 256  # an answer with less stays in memory: to know where it lies in the file takes as much
 Heard = Callable[[str, Record, Record], None]  # of a site, what it was asked and what it replied, as it left it
 AWAKE = 256  # virtual sites that keep their rows at hand; and answers to one ask that wait for others in memory
 ABREAST = 10 * COHORT  # sites that are asked at a time: whole cohorts, so who is computed with whom stays
@@ -237,7 +237,8 @@ class SimulatedRun:
             journal = Keeping(forgetful, self._kept_run, functools.partial(self._remembered, crew), self._model)
         done = self._before.steps if self._before is not None else []
         try:
-            handlers: dict[str, Handler] = {node: functools.partial(self._handle, crew, node) for node in self.nodes}
+            handle = self._handle  # one of it, not one for each site
+            handlers: dict[str, Handler] = {node: functools.partial(handle, crew, node) for node in self.nodes}
             transport = LocalTransport(handlers, self._wire)
             run = Loop(
                 self.algorithm,
