@@ -197,6 +197,7 @@ def test_a_plan_loads_its_rows_itself() -> None:
     ("gives", "says"),
     [
         ("[]", "training_data of the training plan gave no batch of a pass"),
+        ("[(X[:0], y[:0])]", "training_data of the training plan gave no batch of a pass"),
         ("[X]", "training_data of the training plan gave a Tensor; expected batches"),
         ("[(X, y[1:])]", "expected batches .x, y. of as many rows in both"),
     ],

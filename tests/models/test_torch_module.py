@@ -172,6 +172,12 @@ def test_a_broken_plan_says_where_and_never_what(source: str, says: str) -> None
     assert "4711" not in str(caught.value)
 
 
+def test_what_normalises_batches_of_one_row_learns_nothing_and_says_so() -> None:
+    """All of them are left out, and the loss of none was told as 0."""
+    with pytest.raises(AssertionError, match="each had one row, of which nothing is learned; use a larger batch_size"):
+        Drive(shares(toy(60), 30, 30), **settings(batch_size=1)).run()
+
+
 def test_a_run_without_a_plan_is_refused() -> None:
     with pytest.raises(ConfigError, match="needs a training plan"):
         Drive(shares(toy(60), 30, 30), model_name="torch_module").run()

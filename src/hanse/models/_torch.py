@@ -84,11 +84,14 @@ class TorchModule:
             losses: list[float] = []
             module.train()
             for _ in range(training.epochs):
-                total, seen = 0.0, 0
+                total, seen, single = 0.0, 0, False
                 for place, (x, t) in enumerate(self._batches(plan, inputs, targets, training.batch_size, rng)):
-                    seen += len(t)
+                    if not len(t):
+                        continue
                     if len(t) == 1 and len(y) > 1 and _normalises(module):
+                        single = True
                         continue  # a batch of one has no variance to normalise by
+                    seen += len(t)
                     optimizer.zero_grad()
                     loss = loss_of(device.brought(x), device.brought(t), place)
                     loss.backward()
@@ -96,6 +99,11 @@ class TorchModule:
                     optimizer.step()
                     total += float(loss.detach()) * len(t)
                     training.progress()
+                if single and not seen:
+                    raise ConfigError(
+                        f"{self._called} normalises by batches, and each had one row, of which nothing is learned; use "
+                        "a larger batch_size"
+                    )
                 if not seen:
                     raise ConfigError(f"training_data of {self._called} gave no batch of a pass; expected at least one")
                 losses.append(total / seen)
