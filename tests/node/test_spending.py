@@ -215,6 +215,19 @@ def test_what_was_booked_ahead_is_spent_where_the_node_is_lost(tmp_path: Path) -
     assert spent(after_a_loss_of_power(tmp_path, tmp_path / "settled")) == 1
 
 
+def test_the_owner_sees_what_is_booked_ahead_before_a_killed_node_starts_again(tmp_path: Path) -> None:
+    there = book(tmp_path)
+    spend(there, 0)
+    for number in (1, 1, 2):
+        there.book(there.reserve(facts(step=number), ask(number)))
+    there.close()  # killed
+    shown = book(tmp_path)
+    before = shown.lines()
+    assert spent(shown) == 3
+    shown.recover()
+    assert shown.lines() == before
+
+
 def test_what_ledgers_know_only_of_the_answer_is_not_booked_ahead(tmp_path: Path) -> None:
     there = book(tmp_path)
     reservation = there.reserve(noised(0), ask())
@@ -263,8 +276,10 @@ def test_a_ledger_that_is_not_there_when_a_node_starts_again_finds_its_booking_l
     without_queries.recover()
     without_queries.close()
     there = book(tmp_path)
-    assert spent(there) == 0
+    entered = "SELECT count(*) FROM accounts WHERE ledger = 'queries'"
+    assert there._db.execute(entered).fetchone() == (0,)
     there.recover()
+    assert there._db.execute(entered).fetchone() == (1,)
     assert spent(there) == 1
     there.recover()
     assert spent(there) == 1

@@ -236,15 +236,25 @@ class Book:
         return said
 
     def lines(self, account: str | None = None) -> list[Spent]:
-        """Every account that outlives its run, or those named ``account``, as the ledgers describe them."""
+        """Every account that outlives its run, or those named ``account``, as the ledgers describe them; with what is
+        booked ahead and not settled: where the node was killed it counts as spent."""
         known = {ledger.name: ledger for ledger in self.ledgers}
         with self._lock:
-            rows = self._db.execute(
-                "SELECT ledger, account, spent FROM accounts WHERE run = '' ORDER BY account, ledger"
-            ).fetchall()
+            rows = self._db.execute("SELECT ledger, account, spent FROM accounts WHERE run = ''").fetchall()
+            found: dict[tuple[str, str], Json] = {(name, ledger): loads(spent) for ledger, name, spent in rows}
+            counted = set[tuple[str, str, str]]()
+            for digest, text in self._db.execute("SELECT digest, charges FROM ahead").fetchall():
+                charges: Json = loads(text)
+                for ledger, name, run, most in charges:
+                    once = (digest, ledger, name)
+                    if run or ledger not in known or once in counted or self._paid(digest, ledger, Account(name)):
+                        continue
+                    counted.add(once)
+                    at = (name, ledger)
+                    found[at] = known[ledger].add(found[at], most) if at in found else most
         return [
-            Spent(ledger, name, loads(spent), known[ledger].describe(loads(spent), name) if ledger in known else "")
-            for ledger, name, spent in rows
+            Spent(ledger, name, spent, known[ledger].describe(spent, name) if ledger in known else "")
+            for (name, ledger), spent in sorted(found.items(), key=lambda one: one[0])
             if account in (None, name)
         ]
 
