@@ -588,9 +588,13 @@ def test_owners_who_do_not_agree_where_the_minimum_holds_are_not_summed(
         ),
     )
     federation = hanse.simulate(four)
-    found = federation.analytics().ask("count", ["age"])
+    analytics = federation.analytics()
+    found = analytics.ask("count", ["age"])
     assert float(found.value(found.wanted[0])) == sum(ROWS) - ROWS[1]
     assert any("s01" in note and "holds on totals" in note for note in found.notes)
+    asked = analytics.requests
+    analytics.ask("mean", ["age"])
+    assert analytics.requests == asked + 2  # of all, and without the one: that totals are refused, too, is known
     with pytest.raises(Refused, match="holds on totals"):
         federation.analytics(require="all").ask("count", ["age"])
 

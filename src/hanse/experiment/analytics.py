@@ -97,6 +97,7 @@ class FederatedAnalytics:
     _cache: dict[tuple[Any, ...], list[Fetched]] = field(default_factory=dict, repr=False)
     _seen: tuple[float, Mapping[str, Mapping[str, Json]]] | None = field(default=None, repr=False)
     _way: str = field(default="plain", repr=False)  # how sums come together
+    _untried: bool = field(default=False, repr=False)  # whether owners may yet agree to secure totals
     _total: bool = field(default=False, repr=False)  # whether the minimum is to hold on the total
 
     def __post_init__(self) -> None:
@@ -105,6 +106,7 @@ class FederatedAnalytics:
         if self.gathering not in (known := (AUTO, *registry.names("gathering"))):
             raise ConfigError(f"gathering is {self.gathering!r}; expected {' or '.join(known)}")
         self._way = "plain" if self.gathering == AUTO else self.gathering
+        self._untried = self.gathering == AUTO and not self.per_node
         self._total = getattr(registry.find("gathering", self._way), "HIDES", False)
         parse_filter([list(part) for part in self.where])
         for column, ends in self.ranges.items():
@@ -432,9 +434,6 @@ class FederatedAnalytics:
             options["per_node"] = True
         config = self._config(options, items)
         refused: dict[str, str] = {}
-        ways = (
-            ["secure"] if self.gathering == AUTO and self._way == "plain" and not self.per_node else []
-        )  # to be tried
         while True:
             run_id = self.backend.propose(config)
             self.requests += 1
@@ -450,8 +449,8 @@ class FederatedAnalytics:
                     self._way = self._way if self.gathering == self._way else "plain"
                     config = self._config(options, items)
                     continue
-                if ways and any(why.startswith(ON_TOTALS) for why in said.values()):
-                    self._way, self._total = ways.pop(), True
+                if self._untried and any(why.startswith(ON_TOTALS) for why in said.values()):
+                    self._untried, self._way, self._total = False, "secure", True
                     config = self._config(options, items)
                     continue
                 refused |= said
