@@ -27,6 +27,7 @@ from hanse.messages import Array, ArrayPlace, Json, Record, Under, block
 LARGE_BYTES = 8 << 20  # of all contributions: their transfer took ten times as long as giving back
 HUGE_BYTES = 64 << 20  # of one: beside it, what transfers hold is little
 _METRICS = 1000  # of one node in one step; they are kept and shown
+_SAID: Mapping[str, Json] = {}  # beside the arrays, once the answer holds it: replies wait without it
 
 
 COMBINES = frozenset(Combine)
@@ -107,7 +108,7 @@ def came(node: str, asked: int, body: Record) -> tuple[Answer, Record]:
     """What a reply says, and its arrays as the node made them. Raises ``ValueError`` and the like where it is no
     contribution."""
     whole = _narrow.widened(body)
-    return _answer(node, asked, whole.data), whole
+    return _answer(node, asked, whole.data), Record(_SAID, whole.arrays)
 
 
 def _answer(node: str, asked: int, data: Mapping[str, Json]) -> Answer:
