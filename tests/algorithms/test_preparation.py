@@ -204,8 +204,9 @@ def test_the_task_follows_from_the_labels(values: list[Any], kind: str, classes:
 )
 def test_a_task_type_that_contradicts_the_labels_is_refused(values: list[Any], wanted: str, says: str) -> None:
     table = Table.of({"x": [1.0, 2.0, 3.0, 4.0], "y": values})
+    model = "mlp_regressor" if wanted == "regression" else "sgd_classifier"
     with pytest.raises(ConfigError, match=says):
-        prepare(shares(table, 2, 2), task_type=wanted)
+        prepare(shares(table, 2, 2), task_type=wanted, model_name=model)
 
 
 def test_regression_never_sends_labels() -> None:

@@ -54,8 +54,8 @@ class Rogue(GrpcSite):
             self.identity.address.removeprefix("grpc://"), grpc_credentials(self.identity)
         ) as channel:
             call = channel.stream_stream(PATH)()
-            await call.write(frame)
             try:
+                await call.write(frame)  # which may be refused before all of it is sent
                 async with asyncio.timeout(2):
                     while await call.read() is not aio.EOF:
                         pass
