@@ -68,6 +68,7 @@ COMMANDS = {  # route to the command that does the same
     ("GET", "/api/runs/{session_id}/inclusion"): "run inclusion",
     ("GET", "/api/runs/{session_id}/model"): "run model",
     ("GET", "/api/runs/{session_id}/card"): "run card",
+    ("GET", "/api/runs/{session_id}/coefficients"): "run coefficients",
     ("GET", "/api/runs/{session_id}/statistics"): "stats overview",
     ("GET", "/api/runs/{session_id}/messages"): "flower run",
     ("POST", "/api/runs/{session_id}/messages/{step}"): "flower run",

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from hanse import coefficients
+from hanse.cli import group as command
 from hanse.coordinator import coefficients_view
 from hanse.errors import NotFound
 from hanse.messages import Record
@@ -73,6 +76,12 @@ def test_the_table_of_a_run_is_that_of_its_result_and_for_who_may_read_the_model
                 assert row["degrees"] is None  # z
             assert (told["effect"], told["why"]) == ("odds_ratio", "")
             await f.ok("owner-a", "GET", f"/api/runs/{run}/coefficients", None, 403)
+            async with serving(f.app) as url:
+                given = {"HANSE_URL": url, "HANSE_TOKEN": f.tokens["sci"]}
+                asked = partial(CliRunner().invoke, command, ["run", "coefficients", run], env=given)
+                printed = (await asyncio.to_thread(asked)).output.splitlines()
+            assert printed[0].split()[:2] == ["name", "coefficient"]
+            assert [line.split()[0] for line in printed[1:]] == ["intercept", "age", "sex=m"]
             probe = await f.propose(num_rounds=1)
             await f.ok("sci", "GET", f"/api/runs/{probe['session_id']}/coefficients", None, 404)
 

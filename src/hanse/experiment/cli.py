@@ -134,6 +134,7 @@ for _command in (
     cli_fetch.compare,
     cli_fetch.model,
     cli_fetch.card,
+    cli_fetch.coefficients,
     cli_fetch.evidence,
     cli_fetch.inclusion,
     cli_fetch.bring_in,

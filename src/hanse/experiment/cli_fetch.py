@@ -1,4 +1,4 @@
-"""``hanse run models``, ``compare``, ``model``, ``rounds``, ``analytics`` and ``measured``: what a run left."""
+"""``hanse run models``, ``model``, ``card``, ``coefficients``, ``evidence``, ``rounds``, ...: what a run left."""
 
 from __future__ import annotations
 
@@ -101,6 +101,21 @@ def bring_in(here: Connection, file: str) -> None:
 def card(here: Connection, id: str) -> None:
     """Print a model card: which data, consent, code and protection a model came from, and how good it is."""
     click.echo(here.card(id), nl=False)
+
+
+@click.command()
+@click.argument("id")
+@json_option
+@connected
+def coefficients(here: Connection, id: str, as_json: bool) -> None:
+    """Print the regression table of an exact fit: estimates, standard errors, 95 % intervals, p-values."""
+    found = here.coefficients(id)
+    terms: Any = found["terms"]
+    columns = ["name", "coefficient", "standard_error", "low", "high", "statistic", "p_value"]
+    columns[1:1] = ["outcome"] if any(term["outcome"] for term in terms) else []
+    columns += ["ratio", "ratio_low", "ratio_high"] if found["effect"] else []
+    columns += ["note"] if any(term["note"] for term in terms) else []
+    listed(found if as_json else terms, as_json, columns, str(found["why"]))
 
 
 @click.command()

@@ -356,6 +356,10 @@ class Connection:
         """A model card in Markdown: data, consent, code, protection, figures."""
         return self._send("GET", f"/api/runs/{_part(run_id)}/card").text
 
+    def coefficients(self, run_id: str) -> dict[str, Json]:
+        """The regression table of an exact fit; of another model no ``terms``, and ``why``."""
+        return self.call("GET", f"/api/runs/{_part(run_id)}/coefficients")
+
     def bundle(self, run_id: str) -> str:
         """The text whose SHA-256 the owners agreed to."""
         return self._send("GET", f"/api/runs/{_part(run_id)}/bundle").text
