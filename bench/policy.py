@@ -3,9 +3,10 @@
 Decisions are timed as the gate takes them, by the rule, from facts to a yes, with a look whether the file has changed:
 ``evaluated`` where no two are equal, ``remembered`` where all are. ``coordinator_us`` is what a coordinator takes for
 one node in one step: may it take part, may it be sent this. The round is that of the probe, over gRPC with mutual TLS,
-as in ``bench/rounds.py``: with policies at every node and at the coordinator, and without, in turn (A B A B ...).
+as in ``bench/rounds.py``: with policies at every node and at the coordinator, and without, in turn (A B B A ...).
 ``added_cpu`` is the median over the pairs of what all processes together spent more for a task, ``added_time`` the same
-of the seconds of a round. Two runs of one kind differ by some per cent on a busy machine, so ``share_of_round`` says it
+of the seconds of a round, each with how far pairs of one kind differ (``either_way``: the standard error of the mean of
+the pairs). Two runs of one kind differ by some per cent on a busy machine, so ``share_of_round`` says it
 in another way: a remembered decision at the node and those of the coordinator, over the processor time of a task
 without policies. The policies read what those that are shipped read, so rounds are equal but for the minute; one that
 reads the step or the round is evaluated in each.
@@ -119,6 +120,11 @@ def round_cost(nodes: int, rounds: int, home: Path, governed: bool) -> tuple[flo
         return spent / (nodes * (rounds - SHORT)), statistics.median(periods(r["started"] for r in done["rounds"]))
 
 
+def _error(found: list[float]) -> float:
+    """The standard error of a mean; of one value nobody knows it."""
+    return statistics.stdev(found) / len(found) ** 0.5 if len(found) > 1 else float("nan")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--decisions", type=int, default=2000)
@@ -137,28 +143,27 @@ def main() -> None:
         "decisions_per_s": 1e6 / evaluated,
         "coordinator_us": coordinator,
     }
-    columns = [*row, "nodes", "cpu_us_per_task", "added_cpu", "added_time", "share_of_round"]
+    added = ["added_cpu", "cpu_either_way", "added_time", "time_either_way"]
+    columns = [*row, "nodes", "cpu_us_per_task", *added, "share_of_round"]
     report = Report(columns, options.json)
     for nodes in options.nodes:
         if not nodes:
             report.add({**row, **dict.fromkeys(columns[len(row) :])})
             continue
         found: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
-        for _ in range(options.pairs):
-            for governed in found:
+        for pair in range(options.pairs):
+            for governed in (False, True) if pair % 2 == 0 else (True, False):
                 with tempfile.TemporaryDirectory(prefix="hanse-bench-") as folder:
                     found[governed].append(round_cost(nodes, options.rounds, Path(folder), governed))
-        added = [
-            statistics.median(b[k] / a[k] - 1 for a, b in zip(found[False], found[True], strict=True)) for k in (0, 1)
-        ]
+        more = [[b[k] / a[k] - 1 for a, b in zip(found[False], found[True], strict=True)] for k in (0, 1)]
+        told = [of for one in more for of in (statistics.median(one), _error(one))]
         task_us = statistics.median(cpu for cpu, _ in found[False]) * 1e6
         report.add(
             {
                 **row,
                 "nodes": nodes,
                 "cpu_us_per_task": task_us,
-                "added_cpu": added[0],
-                "added_time": added[1],
+                **dict(zip(added, told, strict=True)),
                 "share_of_round": (remembered + coordinator) / task_us,
             }
         )
