@@ -205,15 +205,22 @@ def test_watching_goes_on_after_the_stream_broke(real: Living) -> None:
     here.close()
 
 
+class Noting(httpx.HTTPTransport):
+    """Notes which paths are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request.url.path)
+        return super().handle_request(request)
+
+
 def test_steps_that_came_together_are_asked_for_once(real: Living, federation: Federation) -> None:
-    asked: list[str] = []
-
-    class Noting(httpx.HTTPTransport):
-        def handle_request(self, request: httpx.Request) -> httpx.Response:
-            asked.append(request.url.path)
-            return super().handle_request(request)
-
-    here = Connection(Credentials(real.url, real.tokens["scientist"]), Noting())
+    noting = Noting()
+    asked = noting.asked
+    here = Connection(Credentials(real.url, real.tokens["scientist"]), noting)
     experiment = Federation(here).experiment(**FAST | {"rounds": 40}).propose()
     watching = experiment.watch()
     next(watching)  # the stream is open, and nobody reads it until the run is over
@@ -229,14 +236,9 @@ def test_steps_that_came_together_are_asked_for_once(real: Living, federation: F
 
 @pytest.mark.parametrize("shown", [False, True])
 def test_steps_that_nobody_is_shown_are_not_asked_for(real: Living, shown: bool) -> None:
-    asked: list[str] = []
-
-    class Noting(httpx.HTTPTransport):
-        def handle_request(self, request: httpx.Request) -> httpx.Response:
-            asked.append(request.url.path)
-            return super().handle_request(request)
-
-    here = Connection(Credentials(real.url, real.tokens["scientist"]), Noting())
+    noting = Noting()
+    asked = noting.asked
+    here = Connection(Credentials(real.url, real.tokens["scientist"]), noting)
     experiment = Federation(here).experiment(**FAST | {"rounds": 5}).propose()
     decide(real, experiment.run_id)
     seen: list[Happening] = []
