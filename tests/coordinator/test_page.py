@@ -23,7 +23,7 @@ import hanse.experiment.proposal
 import hanse.experiment.results
 from hanse.coordinator.access import TABLE
 from hanse.table import Column, Table
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, eventually
 
 from .federation import Federation
 
@@ -221,6 +221,8 @@ async def tab(path: str, complaints: list[str]) -> AsyncIterator[Any]:
             await browser.close()
 
 
+TOLD_OF_THE_END = """import('/page/model.js').then((model) => model.state.recent.some(
+    (one) => one.kind === 'run.state' && JSON.stringify(one.detail).includes('completed')))"""
 LEARNS = {"model_name": "logistic_regression", "federated_strategy": "fedavg", "target_column": "disease"}
 
 
@@ -256,7 +258,20 @@ def test_in_a_browser_an_owner_agrees_and_watches(tmp_path: Path) -> None:
                 assert node.approved == {session["session_id"]: session["code_hash"]}
                 await page.click(".runs a")
                 await page.wait_for_selector(".given >> text=hanse node approve")
+                await page.click(".crumb a")
+                released = asyncio.Event()
+
+                async def late(route: Any) -> None:
+                    await released.wait()
+                    await route.continue_()
+
+                # The run ends while the page is reading it: what was read of it before is not the last word.
+                await page.route("**/api/analytics/session/*", late)
+                async with page.expect_response(f"**/sessions/{session['session_id']}"):
+                    await page.click(".runs a")
                 await f.nodes["b"].decide(session["session_id"], "accept")
+                await eventually(lambda: page.evaluate(TOLD_OF_THE_END))
+                released.set()
                 await page.wait_for_selector(".head .tag.completed")  # nobody reloads
                 await page.wait_for_selector("text=round 2 of 2")
                 assert await page.locator(".cell.ok").count() >= 2 * 2

@@ -94,7 +94,7 @@ const LONGEST = 15_000; // between two attempts to connect
  * `told` gets {id, event, data}; `state` gets "live", "connecting" or "lost". Returns what ends it.
  */
 export function follow(template, told, state) {
-  let last = null, lived = false; // a stream may end before it has told anything: what was missed is read then, too
+  let last = null;
   let wait = 500;
   let over = false;
   let abort = new AbortController();
@@ -108,8 +108,7 @@ export function follow(template, told, state) {
       const headers = { Accept: "text/event-stream", ...(last === null ? {} : { "Last-Event-ID": String(last) }) };
       const answer = await send("GET", path(template), undefined, headers, abort.signal);
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-      state("live", lived);
-      lived = true;
+      state("live");
       wait = 500;
       let rest = "";
       for (;;) {
@@ -154,12 +153,12 @@ export function follow(template, told, state) {
       } catch (error) {
         if (over) return;
         if (error instanceof Refused && (error.status === 401 || error.status === 403)) {
-          state("refused", false);
+          state("refused");
           return;
         }
       }
       if (over) return;
-      state("lost", false);
+      state("lost");
       await new Promise((done) => {
         sleeping = done;
         setTimeout(done, wait * (0.7 + 0.6 * Math.random()));

@@ -11,7 +11,7 @@ export const state = {
   problem: null, // why signing in or reading failed
   notice: null, // {text, bad}
   me: null, coordinator: {}, nodes: [], sessions: [], studies: [], read: false, total: 0, details: new Map(), columns: new Map(), schema: null,
-  run: null, // the one that is looked at: {id, session, analytics, steps, events, missing}
+  run: null, // the one that is looked at: {id, session, analytics, steps, events, told, missing}
   recent: [], // the newest events
   operator: noOperator(),
   file: {}, // one of the reader's own, read here: {files, table, unread, target}
@@ -129,14 +129,15 @@ export const readRun = reader(async () => {
   if (!run) return;
   const id = run.id;
   const after = Math.max(-1, (run.steps.at(-1)?.step ?? 0) - 2);
+  const stale = run.stale;
+  run.stale = false; // what is told from here on may be newer than the answers, and makes it stale again
   try {
     const [session, analytics, rounds] = await Promise.all([
-      run.stale ? api.get(api.path("/api/training/sessions/{id}", { id })) : run.session,
+      stale ? api.get(api.path("/api/training/sessions/{id}", { id })) : run.session,
       api.get(api.path("/api/analytics/session/{id}", { id })),
       api.get(api.path("/api/runs/{id}/rounds", { id }, { after, limit: 1000 })),
     ]);
     if (state.run !== run) return;
-    run.stale = false;
     const known = new Map(run.steps.map((step) => [`${step.step} ${step.started}`, step]));
     for (const step of rounds.rounds) known.set(`${step.step} ${step.started}`, step);
     Object.assign(run, { session, analytics, steps: [...known.values()] });
@@ -144,9 +145,11 @@ export const readRun = reader(async () => {
     if (listed >= 0) state.sessions[listed] = { ...state.sessions[listed], state: session.state };
     if (!run.events) {
       const kind = EVENTS.join(",");
-      run.events = (await api.get(api.path("/api/events", {}, { run: id, kind, limit: 200 }))).events;
+      const { events } = await api.get(api.path("/api/events", {}, { run: id, kind, limit: 200 }));
+      run.events = [...events, ...run.told.filter(({ id }) => !events.some((one) => one.id === id))];
     }
   } catch (error) {
+    run.stale ||= stale;
     if (!(error instanceof api.Refused) || ![403, 404].includes(error.status)) throw error;
     run.missing = error.message;
   }
@@ -177,7 +180,7 @@ export async function readSchema() {
 /** Looks at a run, or at none. */
 export function look(id) {
   if (state.run?.id === id) return;
-  state.run = id ? { id, session: null, analytics: null, steps: [], events: null, stale: true, missing: null } : null;
+  state.run = id ? { id, session: null, analytics: null, steps: [], events: null, told: [], stale: true, missing: null } : null;
   state.hover = null;
   if (id) readRun();
 }
@@ -207,6 +210,7 @@ function told({ id, event: kind, data }) {
     if (here) {
       state.run.stale = true;
       if (state.run.events) state.run.events = [...state.run.events, event].slice(-500);
+      else state.run.told.push(event); // while those before it are read
       readRun();
     }
     if (is("operator")) readOperator();
@@ -217,10 +221,10 @@ function told({ id, event: kind, data }) {
 let stop = () => {};
 let beat = 0;
 
-function connected(now, again) {
+function connected(now) {
   if (now === "refused") return signOut("The coordinator no longer accepts this token.");
   state.connection = now;
-  if (now === "live" && again) readAll(); // what the stream may not tell: presence
+  if (now === "live") readAll(); // what changed before the stream began it does not tell, nor presence
   return changed();
 }
 
