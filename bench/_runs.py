@@ -47,11 +47,12 @@ def probe(nodes: int, rounds: int, **options: Any) -> dict[str, Any]:
     }
 
 
-def join(federation: Federation, nodes: int) -> None:
-    """Enrols so many nodes that accept what their rules allow, and returns when they are on line."""
+def join(federation: Federation, nodes: int, **policy: str) -> None:
+    """Enrols so many nodes that accept what their rules allow, and returns when they are on line. ``policy``: further
+    settings of their owners."""
     names = [f"node-{k:03}" for k in range(nodes)]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda name: federation.enrol(name, standing="accept-allowed"), names))
+        list(pool.map(lambda name: federation.enrol(name, standing="accept-allowed", **policy), names))
     for name in names:
         federation.start_node(name, wait=False)
     for process in federation.nodes.values():

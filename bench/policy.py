@@ -2,34 +2,46 @@
 
 Decisions are timed as the gate takes them, by the rule, from facts to a yes, with a look whether the file has changed:
 ``evaluated`` where no two are equal, ``remembered`` where all are. ``coordinator_us`` is what a coordinator takes for
-one node in one step: may it take part, may it be sent this. The round is that of the probe, over gRPC with mutual TLS,
-as in ``bench/rounds.py``: with policies at every node and at the coordinator, and without, in turn (A B B A ...).
-``added_cpu`` is the median over the pairs of what all processes together spent more for a task, ``added_time`` the same
-of the seconds of a round, each with how far pairs of one kind differ (``either_way``: the standard error of the mean of
-the pairs). Two runs of one kind differ by some per cent on a busy machine, so ``share_of_round`` says it
-in another way: a remembered decision at the node and those of the coordinator, over the processor time of a task
-without policies. The policies read what those that are shipped read, so rounds are equal but for the minute; one that
-reads the step or the round is evaluated in each.
+one node in one step: may it take part, may it be sent this.
+
+The round is that of the probe, over gRPC with mutual TLS, as in ``bench/rounds.py``. One federation of one set of
+processes decides by policies at every node and at the coordinator, and by none, in turn, as it is told between runs
+(``_switched.py``). A run is a block of so many rounds, and the order of blocks is A B B A A B B A ..., so
+two neighbours are of both kinds or of one kind. ``added`` is the geometric mean, over the pairs of both kinds, of what
+rounds with policies took more; ``within`` half of its interval of 95 % (Student's t over the pairs). The row
+``control`` is the same of the pairs of one kind, the later block over the earlier: what differs from 0 there is what
+the measure cannot tell apart. ``cpu`` is the processor time of all processes together between two rounds, as exactly
+as the kernel counts it; ``time`` is of the median seconds of a block's rounds. The first rounds of a run, in which each
+node decides anew, are left out. ``share_of_round`` says it in another way: a remembered decision at the node and those
+of the coordinator, over the processor time of a task without policies. The policies read what those that are shipped
+read, so rounds are equal but for the minute; one that reads the step or the round is evaluated in each.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import statistics
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from _processes import cpu_seconds
+import _switched
+import numpy as np
+from _processes import family
 from _report import Report, numbers
-from _runs import join, one_run, periods, probe
+from _runs import join, one_run, periods, probe, when
+from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from demo.federation import Federation, hanse  # noqa: E402
+from demo.federation import Federation  # noqa: E402
 from hanse.bundle import freeze  # noqa: E402
 from hanse.config import RunConfig  # noqa: E402
 from hanse.coordinator.governance import Governance, OwnPolicies, RunAdmission  # noqa: E402
@@ -38,7 +50,8 @@ from hanse.messages import Record  # noqa: E402
 from hanse.registry import find  # noqa: E402
 from tests.policy.some_facts import facts  # noqa: E402
 
-SHORT = 3  # rounds of a run that is there for its start and end
+FIRST = 5  # rounds of each run that are left out
+KINDS = (False, True, True, False)  # without policies, with, with, without, and so on
 FORBIDS = {
     "nodes": "context.nodes >= 0 && context.nodes < 100000",  # a run without data names none
     "purpose": 'context.purpose like "research: *"',
@@ -97,40 +110,107 @@ def coordinator_us(home: Path, count: int) -> float:
     return min(asyncio.run(steps()) for _ in range(3)) / (count // len(nodes) * len(nodes)) * 1e6
 
 
-def round_cost(nodes: int, rounds: int, home: Path, governed: bool) -> tuple[float, float]:
-    """Processor seconds of all processes for a task, and the median seconds of a round."""
+class Meter:
+    """Reads the processor time of processes now and then, so that it is known of any moment between. Use as a context
+    manager."""
+
+    def __init__(self, pids: Sequence[int]) -> None:
+        self._clocks = [(~pid << 3) | 2 for pid in pids]  # CPUCLOCK_SCHED of a process, see clock_getcpuclockid(3)
+        self._read: list[tuple[float, float]] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> Meter:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        while not self._ended.wait(0.02):
+            self._read.append((time.time(), sum(map(time.clock_gettime, self._clocks))))
+
+    def between(self, begin: float, end: float) -> float:
+        """Processor seconds from one moment to another, in seconds since 1970."""
+        times, spent = zip(*self._read, strict=True)
+        at_begin, at_end = np.interp([begin, end], times, spent)
+        return float(at_end - at_begin)
+
+
+def turn(federation: Federation, on: bool) -> None:
+    """All processes decide by their policies from now on, or by none."""
+    processes = (federation.coordinator, *federation.nodes.values())
+    for process in processes:
+        process.ready = _switched.said(on)
+        os.kill(process.pid, _switched.ON if on else _switched.OFF)
+    for process in processes:
+        process.wait_ready(30)
+
+
+Block = tuple[float, float]  # processor seconds for a task, median seconds of a round
+
+
+def blocks(nodes: int, rounds: int, pairs: int, home: Path, tell: Callable[[int], None]) -> list[Block]:
+    """What rounds take in ``2 * pairs`` blocks, of the kinds ``KINDS`` in turn."""
     for name, text in (("node.cedar", AT_NODE), ("coordinator.cedar", AT_COORDINATOR)):
         (home / name).write_text(text)
-    arguments = ["--set", f"policy_file={home / 'coordinator.cedar'}"] if governed else []
-    with Federation(home / "federation", *arguments) as federation:
-        join(federation, nodes)
-        if governed:
-            for name in federation.nodes:
-                where = str(home / "federation" / name)
-                hanse("node", "policy", "set", "--home", where, "policy_file", str(home / "node.cedar"))
+    found: list[Block] = []
+    written = f"policy_file={home / 'coordinator.cedar'}"
+    program = Path(_switched.__file__)
+    with Federation(home / "federation", "--set", written, program=program) as federation:
+        join(federation, nodes, policy_file=str(home / "node.cedar"))
         ask = partial(federation.rest, token=federation.account("scientist", "data_scientist"))
-        settings = {"purpose": "research: bench"}
-        one_run(ask, {**probe(nodes, SHORT, bytes=1024), **settings})
-        before = cpu_seconds(federation)
-        one_run(ask, {**probe(nodes, SHORT, bytes=1024), **settings})
-        start_and_end = cpu_seconds(federation) - before
-        before = cpu_seconds(federation)
-        done = one_run(ask, {**probe(nodes, rounds, bytes=1024), **settings})
-        spent = cpu_seconds(federation) - before - start_and_end
-        return spent / (nodes * (rounds - SHORT)), statistics.median(periods(r["started"] for r in done["rounds"]))
+        settings = {**probe(nodes, FIRST + rounds, bytes=1024), "purpose": "research: bench"}
+        for on in (False, True, False, True):  # code is loaded, memory taken
+            turn(federation, on)
+            one_run(ask, settings)
+        pids = [pid for each in (federation.coordinator, *federation.nodes.values()) for pid in family(each.pid)]
+        for k in range(2 * pairs):
+            on = KINDS[k % 4]
+            turn(federation, on)
+            with Meter(pids) as meter:
+                done = one_run(ask, settings)
+            run = done["session"]["session_id"]
+            decided = federation.rest("GET", f"/api/events?run={run}&kind=policy.decision")["events"]
+            assert bool(decided) == on, f"block {k} has {len(decided)} decisions"
+            begins = [step["started"] for step in done["rounds"]][FIRST:]
+            spent = meter.between(when(begins[0]), when(begins[-1]))
+            found.append((spent / nodes / (len(begins) - 1), statistics.median(periods(begins))))
+            tell(k + 1)
+        again = [pid for each in (federation.coordinator, *federation.nodes.values()) for pid in family(each.pid)]
+        assert again == pids, "a process ended meanwhile, whose time is not known"
+    return found
 
 
-def _error(found: list[float]) -> float:
-    """The standard error of a mean; of one value nobody knows it."""
-    return statistics.stdev(found) / len(found) ** 0.5 if len(found) > 1 else float("nan")
+def ratio(pairs: Sequence[tuple[float, float]]) -> tuple[float | None, float | None]:
+    """By how much the second of a pair is more, as a share: the geometric mean, and half of its interval of 95 %."""
+    if len(pairs) < 2:
+        return (pairs[0][1] / pairs[0][0] - 1 if pairs else None), None
+    logs = np.log([b / a for a, b in pairs])
+    half = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / len(logs) ** 0.5
+    return float(np.expm1(logs.mean())), float(half)
+
+
+def compared(found: Sequence[Block]) -> dict[str, dict[str, float | None]]:
+    """The pairs of both kinds, and those of one kind."""
+    rows: dict[str, dict[str, float | None]] = {"policies": {}, "control": {}}
+    for k, what in enumerate(("cpu", "time")):
+        taken = [block[k] for block in found]
+        both = [pair if i % 4 == 0 else pair[::-1] for i, pair in enumerate(zip(taken, taken[1:], strict=False))][::2]
+        one = list(zip(taken, taken[1:], strict=False))[1::2]
+        for name, pairs in (("policies", both), ("control", one)):
+            rows[name][f"{what}_added"], rows[name][f"{what}_within"] = ratio(pairs)
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--decisions", type=int, default=2000)
     parser.add_argument("--nodes", type=numbers, default=[10], help="0: decisions alone")
-    parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=40, help="of a block")
+    parser.add_argument("--pairs", type=int, default=60, help="of a block with policies and one without")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hanse-bench-") as folder:
@@ -143,30 +223,23 @@ def main() -> None:
         "decisions_per_s": 1e6 / evaluated,
         "coordinator_us": coordinator,
     }
-    added = ["added_cpu", "cpu_either_way", "added_time", "time_either_way"]
-    columns = [*row, "nodes", "cpu_us_per_task", *added, "share_of_round"]
-    report = Report(columns, options.json)
-    for nodes in options.nodes:
-        if not nodes:
-            report.add({**row, **dict.fromkeys(columns[len(row) :])})
-            continue
-        found: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
-        for pair in range(options.pairs):
-            for governed in (False, True) if pair % 2 == 0 else (True, False):
-                with tempfile.TemporaryDirectory(prefix="hanse-bench-") as folder:
-                    found[governed].append(round_cost(nodes, options.rounds, Path(folder), governed))
-        more = [[b[k] / a[k] - 1 for a, b in zip(found[False], found[True], strict=True)] for k in (0, 1)]
-        told = [of for one in more for of in (statistics.median(one), _error(one))]
-        task_us = statistics.median(cpu for cpu, _ in found[False]) * 1e6
-        report.add(
-            {
-                **row,
-                "nodes": nodes,
-                "cpu_us_per_task": task_us,
-                **dict(zip(added, told, strict=True)),
-                "share_of_round": (remembered + coordinator) / task_us,
-            }
-        )
+    Report(list(row), options.json).add(row)
+    added = [f"{what}_{of}" for what in ("cpu", "time") for of in ("added", "within")]
+    report = Report(["of", "nodes", "cpu_us_per_task", "round_ms", *added, "share_of_round"], options.json)
+    for nodes in filter(None, options.nodes):
+
+        def tell(done: int) -> None:
+            if done % 10 == 0:
+                print(f"block {done} of {2 * options.pairs}", file=sys.stderr, flush=True)
+
+        with tempfile.TemporaryDirectory(prefix="hanse-bench-") as folder:
+            found = blocks(nodes, options.rounds, options.pairs, Path(folder), tell)
+        without = [block for k, block in enumerate(found) if not KINDS[k % 4]]
+        task_us, seconds = (statistics.median(each) for each in zip(*without, strict=True))
+        about = {"nodes": nodes, "cpu_us_per_task": task_us * 1e6, "round_ms": seconds * 1e3}
+        for name, figures in compared(found).items():
+            share = (remembered + coordinator) / (task_us * 1e6) if name == "policies" else None
+            report.add({"of": name, **about, **figures, "share_of_round": share})
 
 
 if __name__ == "__main__":

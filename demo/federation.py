@@ -28,6 +28,8 @@ from typing import Any
 
 from hanse.cli import main
 
+TIED = Path(__file__).with_name("tied.py")
+
 
 class Failed(RuntimeError):
     """A process or a request did not do what it should."""
@@ -69,10 +71,11 @@ class Process:
         arguments: of the command.
         log: file for all that it prints.
         ready: text of the line that says that it is ready.
+        program: what is run with the arguments.
     """
 
-    def __init__(self, arguments: Sequence[str], log: Path, ready: str) -> None:
-        self.arguments, self.log, self.ready = list(arguments), log, ready
+    def __init__(self, arguments: Sequence[str], log: Path, ready: str, program: Path = TIED) -> None:
+        self.arguments, self.log, self.ready, self.program = list(arguments), log, ready, program
         self.start_timeout = 60.0
         self.popen: subprocess.Popen[str] | None = None
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -86,7 +89,7 @@ class Process:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         self._lines = queue.SimpleQueue()
         self.popen = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("tied.py")), *self.arguments],
+            [sys.executable, str(self.program), *self.arguments],
             text=True,
             env=environment,
             stdin=subprocess.PIPE,
@@ -148,10 +151,11 @@ class Federation:
     Args:
         home: folder for everything (homes, logs); made if it is not there.
         arguments: further arguments of ``hanse coordinator start``.
+        program: what runs the commands.
     """
 
-    def __init__(self, home: Path, *arguments: str) -> None:
-        self.home = Path(home)
+    def __init__(self, home: Path, *arguments: str, program: Path = TIED) -> None:
+        self.home, self.program = Path(home), program
         self.home.mkdir(parents=True, exist_ok=True)
         self.http, self.grpc = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
         self.address = f"grpc://{self.grpc}"
@@ -171,6 +175,7 @@ class Federation:
             ],
             self.home / "coordinator.log",
             "ready",
+            program,
         )
         self.nodes: dict[str, Process] = {}
         self.joining: tuple[str, ...] = ()  # further arguments of ``hanse node init``
@@ -228,7 +233,8 @@ class Federation:
 
     def start_node(self, name: str, wait: bool = True) -> Process:
         """Starts an enrolled node."""
-        process = Process(["node", "start", "--home", str(self.home / name)], self.home / f"{name}.log", "on line")
+        log = self.home / f"{name}.log"
+        process = Process(["node", "start", "--home", str(self.home / name)], log, "on line", self.program)
         self.nodes[name] = process
         process.launch()
         if wait:

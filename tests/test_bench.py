@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCH = Path(__file__).parents[1] / "bench"
@@ -31,3 +32,28 @@ def test_a_site_that_the_bench_makes_slow_holds_fedavg_up_and_not_fedbuff() -> N
     told = json.loads(done.stdout.splitlines()[-1])
     assert {name: len(times) for name, (times, _) in told.items()}.keys() == {"fedavg", "fedbuff"}
     assert told["fedavg"][0][-1] >= 2 * 0.5  # each of two rounds waited for it
+
+
+@pytest.mark.long
+def test_policies_are_measured_on_and_off_in_one_federation() -> None:
+    command = [sys.executable, str(BENCH / "policy.py"), "--nodes", "2", "--pairs", "2", "--rounds", "3", "--json"]
+    done = subprocess.run([*command, "--decisions", "20"], capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-2000:]
+    _, policies, control = map(json.loads, done.stdout.splitlines())
+    assert (policies["of"], control["of"]) == ("policies", "control")
+    assert policies["cpu_us_per_task"] > 0
+    assert policies["cpu_within"] > 0
+
+
+def test_what_is_added_is_found_beside_a_drift(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCH)
+    import policy
+
+    drift = 1.001 ** np.arange(80)
+    taken = [(cpu, 2 * cpu) for cpu in drift * [1.02 if policy.KINDS[k % 4] else 1 for k in range(80)]]
+    rows = policy.compared(taken)
+    for what in ("cpu", "time"):
+        assert rows["policies"][f"{what}_added"] == pytest.approx(0.02, abs=1e-9)
+        assert rows["control"][f"{what}_added"] == pytest.approx(0.001, abs=1e-9)
+    assert rows["policies"]["cpu_within"] == pytest.approx(0.001 * 2.02 / 39**0.5, rel=0.01)
+    assert rows["control"]["cpu_within"] < 1e-9
