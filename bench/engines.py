@@ -1,14 +1,15 @@
-"""Seconds per round on each way that messages can travel: in one process, over gRPC with mutual TLS, through a folder,
-and over Flower where ``HANSE_FLOWER`` says where that is (docs/engines.md); and of 1,000 virtual sites that train in
-actors of Ray, beside Flower's own simulation with as many actors, where ``--flower-simulation`` names the Python of an
-environment with ``flwr[simulation]==1.42.0``.
+"""Seconds per round on each way that messages can travel, in one table: in one process, over gRPC with mutual TLS,
+through a folder, over Flower where ``HANSE_FLOWER`` says where that is (docs/engines.md), and to actors of a Ray
+cluster of this machine. Then of 1,000 virtual sites that train in such actors (``virtual``), beside Flower's own
+simulation with as many, where ``--flower-simulation`` names the Python of an environment with
+``flwr[simulation]==1.42.0``.
 
-The probe algorithm with real processes (``local`` is a simulation in this one): a round is what the way itself costs,
-with gate, worker, sum, checkpoint and record. ``floor_seconds`` is measured in the same run: of gRPC a bare stream
-without TLS that moves and sums the same bytes; of the folder the same files, written one after the other to the same
-disk with ``fsync`` and renamed, as many in a row as a round has (a request, then its reply; nodes write side by side).
-``ratio`` is the median round over it. The folder is on one disk: what synchronises it adds its own time to each of the
-two.
+The probe algorithm with real processes (``local`` is a simulation in this one, ``ray`` one with as many actors as
+nodes): a round is what the way itself costs, with gate, worker, sum, checkpoint and record. ``floor_seconds`` is
+measured in the same run: of gRPC a bare stream without TLS that moves and sums the same bytes; of the folder the same
+files, written one after the other to the same disk with ``fsync`` and renamed, as many in a row as a round has (a
+request, then its reply; nodes write side by side). ``ratio`` is the median round over it. The folder is on one disk:
+what synchronises it adds its own time to each of the two.
 
 Of the virtual sites each trains in every round: a linear classifier of 30 columns, on 100 rows of its own, one pass of
 plain SGD in batches of 20 (Flower's app in NumPy, which is the lighter of the two). A cluster of this machine is
@@ -44,13 +45,13 @@ _FILE_BYTES = 1 << 20  # of the transport
 ROWS, COLUMNS, BATCH = 100, 30, 20  # of a virtual site, as in _flower_simulation.py
 
 
-def local(nodes: int, nbytes: int, rounds: int, home: Path) -> float:
+def local(nodes: int, nbytes: int, rounds: int, home: Path, **simulated: Any) -> float:
     import pandas
 
     import hanse
 
     sites = {f"node-{k:03}": pandas.DataFrame({"a": [1.0, 2.0]}) for k in range(nodes)}
-    with hanse.simulate(sites) as federation:
+    with hanse.simulate(sites, **simulated) as federation:
         result = federation.experiment(**{**probe(nodes, rounds, bytes=nbytes), "target": ""}).run(progress=False)
         return statistics.median(periods(step.started for step in result.rounds))
 
@@ -70,6 +71,10 @@ def folder(nodes: int, nbytes: int, rounds: int, home: Path) -> float:
 
 def flower(nodes: int, nbytes: int, rounds: int, home: Path) -> float:
     return processes(nodes, nbytes, rounds, home, "--listen", "flower://127.0.0.1:0")
+
+
+def ray(nodes: int, nbytes: int, rounds: int, home: Path) -> float:
+    return local(nodes, nbytes, rounds, home, processes=nodes, cluster="local")
 
 
 def files_floor(nbytes: int, rounds: int, home: Path) -> float:
@@ -134,16 +139,17 @@ WAYS = {
     "grpc": processes,
     "folder": folder,
     "flower": flower,
+    "ray": ray,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known, lacking = (*WAYS, "ray"), dict[str, str]()
+    known, lacking = (*WAYS, "virtual"), dict[str, str]()
     if not os.environ.get("HANSE_FLOWER"):
         lacking["flower"] = "HANSE_FLOWER does not say where the programs of Flower 1.42 are (docs/engines.md)"
     if find_spec("ray") is None:
-        lacking["ray"] = "Ray is not installed (docs/engines.md)"
+        lacking |= dict.fromkeys(("ray", "virtual"), "Ray is not installed (docs/engines.md)")
     parser.add_argument("--ways", default=",".join(way for way in known if way not in lacking))
     parser.add_argument("--nodes", type=numbers, default=[2])
     parser.add_argument("--bytes", type=sizes, default=[1 << 10, 10 << 20], help="e.g. 1K,10M")
@@ -174,7 +180,7 @@ def main() -> None:
                         floor = files_floor(nbytes, rounds, Path(place) / "floor")
                 row = {"way": way, "nodes": nodes, "bytes": nbytes, "rounds": rounds, "seconds_per_round": seconds}
                 report.add({**row, "floor_seconds": floor, "ratio": seconds / floor if floor else None})
-    if "ray" in ways:
+    if "virtual" in ways:
         simulated(options)
 
 

@@ -72,6 +72,19 @@ def test_what_all_are_asked_goes_to_each_place_once(monkeypatch: pytest.MonkeyPa
         assert place.closed
 
 
+def test_a_probe_measures_the_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was answered in threads of this process, and said nothing of what the places cost."""
+    made: list[Here] = []
+    monkeypatch.setattr(simulation, "SiteProcess", lambda: made.append(Here()) or made[-1])
+    asked = {"federated_strategy": "probe", "rounds": 2, "model_options": {"bytes": 800}, "target": ""}
+    with hanse.simulate({f"s{n}": rows(3) for n in range(4)}, processes=2) as federation:
+        result = federation.experiment(**asked).run(progress=False)
+    with hanse.simulate({f"s{n}": rows(3) for n in range(4)}) as federation:
+        alone = federation.experiment(**asked).run(progress=False)
+    assert digest(alone.record) == digest(result.record)
+    assert [len(nodes(place.of("answer"))) for place in made] == [4, 4]  # two sites, two rounds
+
+
 def test_many_sites_take_few_messages_and_what_all_are_asked_goes_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sites = {f"s{n:02}": rows(20 + n % 3) for n in range(60)}
     result, [place] = learn(sites, 1, monkeypatch)

@@ -83,7 +83,8 @@ class SimulatedRun:
         self._last_asked: tuple[Record | None, dict[str, Any]] = (None, {})
         self._terms, self._cohort = Terms.of(frozen.content), COHORT if batched else 1
         self._wire, self._workers = wire, workers
-        self._processes, self._places = processes if algorithms.needs_model(config) else 0, places
+        placed = algorithms.needs_model(config) or not algorithms.needs_data(config)  # the probe measures the places
+        self._processes, self._places = processes if placed else 0, places
         self._rules = policy.rules(owner)
         self._aside = Aside()
         self._waiting: set[Progress] = set()  # what shows that answers are still worked on
