@@ -108,11 +108,11 @@ def write_csv(path: Path, rows: int = 60) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def plan_bundle(home: Path, paths: list[str]) -> Bundle:
+def plan_bundle(home: Path, paths: list[str], source: str = PLAN, model: str = "torch_module") -> Bundle:
     dataset = Catalogue(home).get("visits")
-    plan = {"name": "plan", "source": PLAN.replace("PATHS", repr(paths))}
+    plan = {"name": "plan", "source": source.replace("PATHS", repr(paths))}
     config = RunConfig.parse(
-        {"model_name": "torch_module", "num_rounds": 2, "plan": plan, "target_column": "disease", "local_epochs": 1}
+        {"model_name": model, "num_rounds": 2, "plan": plan, "target_column": "disease", "local_epochs": 1}
     )
     alignment = features.align({"alpha": dict(dataset.schema)}, "intersection", targets=["disease"])
     return freeze(config, alignment.to_json(), {"alpha": {"name": dataset.name, "version": dataset.version}})
@@ -136,6 +136,34 @@ def prepared(tmp_path: Path) -> Path:
         write_csv(tmp_path / "data" / f"{name}.csv")
         Catalogue(tmp_path / "home").add(tmp_path / "data" / f"{name}.csv", name)
     return tmp_path / "home"
+
+
+ESTIMATOR = """
+from sklearn.linear_model import SGDClassifier
+
+def build(task, options):
+    return SGDClassifier(loss="log_loss")
+
+def training_data(X, y, batch_size, rng):
+    for path in PATHS:
+        open(path).close()
+    return [(X, y)]
+"""
+
+
+@needs_landlock
+def test_an_estimator_of_a_plan_learns_in_the_cage(tmp_path: Path) -> None:
+    home, source = prepared(tmp_path), (ESTIMATOR, "sklearn_estimator")
+
+    async def main() -> None:
+        async with running(home, policy=Policy(allow_training_plans=True)) as node:
+            if not node.agent.worker.offline:
+                pytest.skip("this system has no network namespaces; plans are refused here")
+            await run_of(node, plan_bundle(home, [str(tmp_path / "data" / "visits.csv")], *source))
+            with pytest.raises(RunFailed, match="PermissionError in line 9: open"):
+                await run_of(node, plan_bundle(home, [str(tmp_path / "data" / "others.csv")], *source), "run-2")
+
+    asyncio.run(main())
 
 
 @pytest.mark.torch

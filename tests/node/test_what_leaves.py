@@ -18,10 +18,10 @@ from hanse.messages import Message, Record
 from hanse.registry import names
 from hanse.transports.local import LocalTransport
 
-# torch_module and torch_raw need a training plan, which an owner must allow, and cnn images
+# torch_module, torch_raw and sklearn_estimator need a training plan, which an owner must allow, and cnn images
 # every model by its default, and every algorithm that learns by parameters with one of them
-NETWORKS = ("torch_module", "torch_raw", "cnn")
-CASES = [(algorithms.fitting(model)[0], model) for model in names("models") if model not in NETWORKS]
+APART = ("torch_module", "torch_raw", "sklearn_estimator", "cnn")
+CASES = [(algorithms.fitting(model)[0], model) for model in names("models") if model not in APART]
 CASES += [(name, "logistic_regression") for name in algorithms.fitting("logistic_regression")[1:]]
 NUMBERS = ("regressor", "linear_regression", "ridge", "poisson_regression")
 

@@ -16,6 +16,7 @@ from hanse.errors import ConfigError, Conflict, Refused, RunFailed
 from hanse.experiment.analysis import Analysis
 from hanse.experiment.analytics import FederatedAnalytics
 from hanse.experiment.callbacks import Begun, Callback, Relay
+from hanse.experiment.configuring import try_plan
 from hanse.experiment.results import Result
 from hanse.experiment.seam import Backend, Happening
 from hanse.experiment.waiting import wait
@@ -57,9 +58,12 @@ class Experiment:
         return self._backend.preview(self.config, self.run_id)
 
     def propose(self) -> Experiment:
-        """Sends the proposal; the owners decide. Raises ``Conflict`` when it was sent already."""
+        """Sends the proposal; the owners decide. Raises ``Conflict`` when it was sent already, ``ConfigError`` where
+        its own training plan cannot learn."""
         if self.run_id:
             raise Conflict(f"this is run {self.run_id} already; make another with federation.experiment(...)")
+        if self._own_plan:
+            try_plan(self.config)
         self.run_id = self._backend.propose(self.config)
         return self
 

@@ -15,6 +15,9 @@ A file without a leading underscore is a model that a run can choose; the others
   with the original labels, and ``predict(result, X)``, its predictions;
 - it may have ``importance(result)``, how much each column of the design matrix counts, where the native model has no
   ``feature_importances_`` or ``coef_`` that say so;
+- a model of a researcher's own code may have ``try_out(task, options, training)``, which learns from made-up rows at
+  its author's, before a proposal: it raises ``ConfigError`` for what cannot learn so at any site, and returns the names
+  of those settings of training that have no effect;
 - it may have ``IMAGES = True``, if it learns from images, and ``INITIALISED_BY = "nodes"``, if only a node can make the
   first parameters.
 

@@ -2,9 +2,7 @@
 
 The text has a function ``build(task, options)`` that returns the module, and may have ``loss(output, y)`` and
 ``optimizer(module, learning_rate)``; it is a researcher's training plan (:mod:`hanse.models.torch_module`), or names a
-function of Hanse. It is executed where it trains, in a node's worker, and where the result is loaded, never at the
-coordinator. What it raises crosses the wire as the kind of error and the line of the text, never as a message that may
-be filled with data; that stays with the owner, in ``plan.log`` (:mod:`hanse.researcher_code`).
+function of Hanse. Where it is executed, and what is told of its errors, :mod:`hanse.models._plan_text` says.
 
 Parameters and buffers (running means, counters) are the arrays of the module's ``state_dict``; all are
 averaged, whole-number ones are rounded. A plan may say which of them travel, ``sent(module)``, such as those of an
@@ -27,24 +25,22 @@ import functools
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from types import CodeType
 from typing import Any
 
 import numpy as np
 import xxhash
 
-from hanse.errors import ConfigError, HanseError, NodeFailed
+from hanse.errors import ConfigError, NodeFailed
 from hanse.learning.fitting import task_fits
 from hanse.learning.results import parameters_of, seed_of, target_scale, task_of
 from hanse.messages import Array, Json, Record
-from hanse.models import _torch_device
+from hanse.models import _plan_text, _torch_device
 from hanse.models._torch_many import Given, mapped, multiplied, stackable, trained
 from hanse.models._torch_rows import clipped_gradients
-from hanse.researcher_code import kind, raised_by, told
+from hanse.researcher_code import kind
 from hanse.task import NUMBER, PROBABILITIES, Task
 from hanse.training import Learned, ProximalTerm, Training
 
-_FILE = "<training plan>"
 _PREDICT_ROWS = 4096
 _SMALL = 1_000_000  # parameters
 _STAYS = "stays.xxh3"  # beside what travels of a module: a hash of what does not
@@ -277,30 +273,10 @@ class TorchModule:
 
     @contextmanager
     def _plan(self) -> Iterator[dict[str, Any]]:
-        """The plan's names. Whatever it raises while they are in use is told without its text."""
+        """The plan's names (:mod:`hanse.models._plan_text`)."""
         library()
-        try:
-            names: dict[str, Any] = {"__name__": "training_plan"}
-            exec(self._code(), names)
-            if not callable(names.get("build")):
-                raise ConfigError(f"{self._called} has no function build(task, options)")
+        with _plan_text.names(self.source, self._called) as names:
             yield names
-        except Exception as error:
-            if isinstance(error, HanseError) and not raised_by(error, _FILE):
-                raise
-            raise NodeFailed(f"{self._called} failed: {told(error, _FILE, self.source)}") from error
-
-    def _code(self) -> CodeType:
-        try:
-            return _compiled(self.source)
-        except SyntaxError as error:  # which tells of the text alone
-            where = f" in line {error.lineno}" if error.lineno else ""
-            raise NodeFailed(f"{self._called} is no Python that runs here: {error.msg}{where}") from error
-
-
-@functools.lru_cache(8)
-def _compiled(source: str) -> CodeType:
-    return compile(source, _FILE, "exec")
 
 
 @contextmanager
@@ -432,13 +408,7 @@ def library() -> Any:
 def planned(model: str, task: Task, options: Mapping[str, Json], predicts: tuple[str, ...]) -> TorchModule:
     """A model of a training plan: ``options["plan"]``; all other options are for the plan's own ``build``."""
     task_fits(model, task, predicts)
-    plan = options.get("plan")
-    if not isinstance(plan, Mapping) or not isinstance(plan.get("source"), str):
-        raise ConfigError(f"{model} needs a training plan: plan = {{source: Python text, name: text}}")
-    unknown = sorted(set(plan) - {"source", "name"})
-    if unknown:
-        raise ConfigError(f"a training plan has source and name, not {', '.join(unknown)}")
-    return TorchModule(task, plan["source"], {k: v for k, v in options.items() if k != "plan"})
+    return TorchModule(task, *_plan_text.given(model, options))
 
 
 def native(result: Record, model: TorchModule) -> Any:
