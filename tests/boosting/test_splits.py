@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
-from hanse.boosting import splits
+from hanse.boosting import compiled, splits
 from hanse.boosting.binning import Binning
 from hanse.boosting.splits import Best, Penalty, best
 
@@ -68,4 +69,46 @@ def test_nodes_are_searched_beside_each_other(monkeypatch: pytest.MonkeyPatch) -
     unit = np.tile([2.0**-30, 2.0**-30], (9, 1))
     found = best(sums, unit, bins, Penalty())
     monkeypatch.setattr(splits, "_BLOCK", 1)  # each by itself
+    assert same(found, best(sums, unit, bins, Penalty()))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_compiled_search_finds_what_numpy_finds(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With and without missing values, categories, forbidden columns, penalties, and sums beyond what float64 holds;
+    and where the columns do not add up, which a coordinator that sees only the sum of all sites may be given."""
+    rng = np.random.default_rng(seed)
+    count = rng.integers(0, 12, int(rng.integers(1, 6)))
+    categories = np.where(rng.random(len(count)) < 0.25, count + 1, 0) if seed % 3 == 0 else None
+    bins = Binning.of([np.sort(rng.normal(size=n)).astype(np.float32) for n in count], categories)
+    m, bits = int(rng.integers(1, 7)), int(rng.choice([0, 24, 30]))
+    sums = np.zeros((m, int(bins.starts[-1]), 2), np.int64)
+    for node in range(m):
+        rows = int(rng.integers(0, 60))
+        pairs = np.stack([rng.integers(-(1 << 30), 1 << 30, rows), rng.integers(0, 1 << 30, rows)], axis=1) << bits
+        for column, start in enumerate(bins.starts[:-1]):
+            most = int(bins.count[column]) + int(rng.integers(1, 3))
+            np.add.at(sums[node], start + rng.integers(0, most, rows), pairs)
+    if seed % 5 == 0:
+        sums += rng.integers(-5, 5, sums.shape)
+    unit = np.ldexp(1.0, -30 - bits - rng.integers(0, 3, (m, 2)))
+    reg_lambda, alpha, gamma, least = (float(rng.choice(some)) for some in ([0, 1, 3.5], [0, 0.5], [0, 0.1], [0, 1, 2]))
+    penalty = Penalty(reg_lambda, alpha, gamma, least)
+    allowed = rng.random((m, len(count))) < 0.7 if seed % 2 else None
+    found = []
+    for way in (False, True):
+        monkeypatch.setattr(splits, "worthwhile", lambda numbers, way=way: way)
+        found.append(best(sums, unit, bins, penalty, allowed))
+    plain, fast = found
+    assert same(plain, fast)
+    assert np.array_equal(plain.right, fast.right)
+
+
+def test_a_coordinator_without_numba_searches_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    sums, bins = histograms(6)
+    unit = np.tile([2.0**-30, 2.0**-30], (6, 1))
+    found = best(sums, unit, bins, Penalty())
+    monkeypatch.setattr(compiled, "installed", lambda: False)
+    monkeypatch.delitem(sys.modules, "numba")
+    monkeypatch.setattr(splits, "best_by_numbers", None)
+    assert not compiled.worthwhile(1 << 30)
     assert same(found, best(sums, unit, bins, Penalty()))

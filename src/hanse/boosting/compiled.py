@@ -2,12 +2,16 @@
 
 Compilation takes seconds, so it is done once per machine: numba keeps what it made beside the source, or where that may
 not be written (a read-only installation) in the user's cache directory, or where ``NUMBA_CACHE_DIR`` says. Where it may
-write nowhere, each process compiles for itself. A coordinator, which calls none of them, needs no numba.
+write nowhere, each process compiles for itself. A coordinator needs no numba: it has numpy do the same where numba is
+not installed (:func:`worthwhile`), and where there is little to do.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -16,6 +20,7 @@ from typing import Any
 from hanse.boosting._vectors import known_to_numba
 from hanse.errors import ConfigError
 
+_MANY = 1 << 16  # numbers; to load numba takes as long as numpy takes for a hundred times as many
 _lock = threading.Lock()
 _pool: list[ThreadPoolExecutor] = []
 if hasattr(os, "register_at_fork"):
@@ -53,6 +58,23 @@ def _compile(plain: Callable[..., Any]) -> Any:
         return numba.njit(nogil=True, cache=True)(plain)
     except RuntimeError:  # there is no directory that it could keep the result in
         return numba.njit(nogil=True)(plain)
+
+
+def worthwhile(numbers: int) -> bool:
+    """Whether a compiled loop over so many ``numbers`` is to do what numpy can do as well: numba is loaded, or it is
+    installed and they are many.
+
+    >>> import hanse.boosting.compiled
+    >>> hanse.boosting.compiled.worthwhile(1 << 20) == hanse.boosting.compiled.installed()
+    True
+    """
+    return "numba" in sys.modules or (numbers >= _MANY and installed())
+
+
+@functools.cache
+def installed() -> bool:
+    """Whether there is numba."""
+    return importlib.util.find_spec("numba") is not None
 
 
 def threads() -> int:

@@ -21,7 +21,8 @@ import numpy as np
 
 from hanse.boosting.binning import Binning
 from hanse.boosting.categories import groupings
-from hanse.boosting.compiled import at_once
+from hanse.boosting.compiled import at_once, worthwhile
+from hanse.boosting.histograms import best_by_numbers
 from hanse.messages import Array
 
 LEAST_GAIN = 1e-6  # XGBoost's kRtEps
@@ -153,10 +154,62 @@ def _search(
     allowed: Array | None,
     bounds: Bounds | None,
 ) -> None:
+    total = histograms[:, : bins.starts[1]].sum(axis=1)  # of the node: any column's
+    sums = total[:, :1] * scales[:, :1], total[:, 1:] * scales[:, 1:]
+    parent = penalty.score(*sums) if bounds is None else penalty.worth(*sums, bounds.weight)
+    if bounds is None and not penalty.max_delta_step and worthwhile(histograms.size):
+        _search_compiled(found, some, histograms, scales, bins, penalty, allowed)
+    else:
+        _search_numbers(found, some, histograms, total, scales, parent, bins, penalty, allowed, bounds)
+    if found.right.shape[1]:
+        _group(found, some, histograms, total, scales, parent, bins, penalty, allowed, bounds)
+
+
+def _search_compiled(
+    found: Best,
+    some: slice,
+    histograms: Array,
+    scales: Array,
+    bins: Binning,
+    penalty: Penalty,
+    allowed: Array | None,
+) -> None:
+    """The same as :func:`_search_numbers` finds, in a tenth of its time."""
+    m, f = len(histograms), len(bins.count)
+    places, left, gains = np.zeros((m, 3), np.int64), np.zeros((m, 2), np.int64), np.zeros(m)
+    best_by_numbers(
+        np.ascontiguousarray(histograms),
+        np.ascontiguousarray(scales, np.float64),
+        bins.starts,
+        (bins.categories == 0).astype(np.uint8),
+        np.zeros((0, f), bool) if allowed is None else np.ascontiguousarray(allowed),
+        np.array([penalty.reg_lambda, penalty.reg_alpha, penalty.min_child_weight]),
+        places,
+        left,
+        gains,
+    )
+    fine = (gains > LEAST_GAIN) & (gains >= penalty.gamma)
+    at = np.arange(some.start, some.start + m)[fine]
+    found.gain[at] = gains[fine]
+    found.feature[at], found.bin[at], found.default_left[at] = places[fine].T
+    found.gradient[at], found.hessian[at] = left[fine].T
+
+
+def _search_numbers(
+    found: Best,
+    some: slice,
+    histograms: Array,
+    total: Array,
+    scales: Array,
+    parent: Array,
+    bins: Binning,
+    penalty: Penalty,
+    allowed: Array | None,
+    bounds: Bounds | None,
+) -> None:
     starts = bins.starts
     column = np.repeat(np.arange(len(bins.count)), bins.count + 2)
     missing = starts[1:] - 1  # the last bin of each column
-    total = histograms[:, : starts[1]].sum(axis=1)  # of the node: any column's
     absent = histograms[:, missing]
     lacks: Array = np.any(absent, axis=2)
     anywhere = np.repeat(bins.categories == 0, bins.count + 2)
@@ -170,8 +223,6 @@ def _search(
         running = np.array(histograms[:, :, i], order="C")
         running[:, starts[1:-1]] -= total[:, i : i + 1]  # each column adds up to it, so every one begins at 0
         left.append(np.cumsum(running, axis=1, out=running))
-    sums = total[:, :1] * scales[:, :1], total[:, 1:] * scales[:, 1:]
-    parent = penalty.score(*sums) if bounds is None else penalty.worth(*sums, bounds.weight)
     signs = None if bounds is None else bounds.monotone[column]
     if signs is not None:
         signs[missing - 1] = 0  # missing values from given ones: neither are less
@@ -193,8 +244,6 @@ def _search(
         found.bin[where], found.default_left[where] = place - starts[of], to_left
         found.gradient[where] = left[0][i, place] + absent[i, of, 0] * to_left
         found.hessian[where] = left[1][i, place] + absent[i, of, 1] * to_left
-    if found.right.shape[1]:
-        _group(found, some, histograms, total, scales, parent, bins, penalty, allowed, bounds)
 
 
 def bit_bytes(bins: Binning) -> int:
