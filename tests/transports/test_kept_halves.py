@@ -29,7 +29,7 @@ from hanse.transports._grpc_node import GrpcNode
 from hanse.transports._kept_halves import AnswerHalves, KeptHalves, TaskHalves
 from hanse.transports._large_request import Traffic
 from hanse.transports._link import Link
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, eventually
 
 CHUNK = 1 << 10
 CHUNKS = 20
@@ -43,8 +43,8 @@ def answer(seed: int = 1) -> Message:
 class Coordinator:
     """One process after the other, each of which receives frames and is killed."""
 
-    def __init__(self, folder: Path) -> None:
-        self.kept = KeptHalves(folder)
+    def __init__(self, folder: Path, again: bool = False) -> None:
+        self.kept = KeptHalves(folder, again)
         self.halves = AnswerHalves(self.kept, "n")
         self._frame = b""
         self.assembler = Assembler(self._land, halves=self.halves, keep=self.halves.watch)
@@ -465,4 +465,103 @@ def test_an_upload_goes_on_when_its_coordinator_was_killed_and_started_again(
     assert sent_from[0] == 0
     assert len(sent_from) == 2
     assert sent_from[1] >= 6 << 20
-    assert list(spool.glob("halves/*")) == []
+    assert list(spool.glob("halves/*/begin")) == []  # none that the next one would find
+
+
+# ---------------------------------------------------------------- files are used again
+
+
+def spares(folder: Path) -> list[Path]:
+    return [place for place in folders(folder) if place.name.startswith("spare")]
+
+
+def whole(coordinator: Coordinator, message: Message) -> Message:
+    for frame in made(message):
+        last = coordinator.feed(frame)
+    assert isinstance(last, Message)
+    return last
+
+
+def test_the_file_of_an_answer_is_used_again_and_shows_nothing_of_what_it_held(tmp_path: Path) -> None:
+    async def main() -> None:
+        coordinator = Coordinator(tmp_path, again=True)
+        files = set()
+        for seed in range(3):
+            message = whole(coordinator, answer(seed))
+            assert np.array_equal(message.body.arrays["w"], answer(seed).body.arrays["w"])
+            (place,) = folders(tmp_path)
+            files.add((place / "payload").stat().st_ino)
+            assert [one.name for one in place.iterdir()] == ["payload"]  # nobody takes it for a half
+            del message
+        assert len(files) == 1
+        coordinator = coordinator.killed(tmp_path)
+        assert spares(tmp_path) == []
+        assert not coordinator.halves.left
+
+    asyncio.run(main())
+
+
+def test_a_half_in_a_file_that_was_used_before_is_what_came_of_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        coordinator = Coordinator(tmp_path, again=True)
+        whole(coordinator, answer(2))
+        for frame in made(answer())[: 1 + 8]:
+            assert coordinator.feed(frame) is None
+        coordinator = coordinator.killed(tmp_path)
+        assert begun_again(coordinator, answer()) == 8 * CHUNK
+        ended(coordinator, answer(), 8 * CHUNK)
+
+    asyncio.run(main())
+
+
+def test_two_answers_that_are_read_never_share_a_file(tmp_path: Path) -> None:
+    async def main() -> None:
+        coordinator = Coordinator(tmp_path, again=True)
+        for _ in range(2):
+            held = [whole(coordinator, answer(seed)) for seed in (1, 2)]
+            for seed, message in zip((1, 2), held, strict=True):
+                assert np.array_equal(message.body.arrays["w"], answer(seed).body.arrays["w"])
+            del held, message
+        assert len(spares(tmp_path)) == 2
+
+    asyncio.run(main())
+
+
+def test_files_that_are_kept_make_room_and_go_when_the_process_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        coordinator, seen = Coordinator(tmp_path, again=True), list[int]()
+        held = [whole(coordinator, answer(seed)) for seed in (1, 2, 3)]
+        held.clear()
+        assert len(spares(tmp_path)) == 3
+
+        def full(nbytes: int, disk: os.statvfs_result, own: int = 0) -> None:
+            seen.append(len(spares(tmp_path)))
+            if seen[-1]:
+                raise TooLarge("no room")
+
+        monkeypatch.setattr(_kept_halves, "check_room", full)
+        held.append(whole(coordinator, answer(4)))  # in one of them; the others make room
+        assert seen == [2, 0]
+        monkeypatch.setattr(_kept_halves, "check_room", lambda nbytes, disk, own: full(1, disk))
+        with pytest.raises(TooLarge, match="no room"):  # what is read makes none
+            whole(coordinator, answer(5))
+        coordinator.kept.leave()
+        assert np.array_equal(held[0].body.arrays["w"], answer(4).body.arrays["w"])
+        held.clear()
+        assert folders(tmp_path) == []
+
+    asyncio.run(main())
+
+
+def test_a_file_that_no_answer_needs_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_kept_halves, "SPARE_SECONDS", 0.0)
+
+    async def main() -> None:
+        coordinator = Coordinator(tmp_path, again=True)
+        whole(coordinator, answer())
+        assert len(spares(tmp_path)) == 1
+        await eventually(lambda: folders(tmp_path) == [])
+
+    asyncio.run(main())

@@ -95,14 +95,14 @@ def test_files_that_nobody_needs_go(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert open_files(tmp_path) == 2
         for _ in range(100):
             await asyncio.sleep(0.02)
-            if spools._timer is None:
+            if spools.idle._timer is None:
                 break
         assert spools.kept_bytes == 0
         del held  # the step took longer than that: it is kept for the next one, and goes like the others
         assert spools.kept_bytes == SIZE
         for _ in range(100):
             await asyncio.sleep(0.02)
-            if spools._timer is None and open_files(tmp_path) == 0:
+            if spools.idle._timer is None and open_files(tmp_path) == 0:
                 break
         assert spools.kept_bytes == 0
         assert open_files(tmp_path) == 0
@@ -187,7 +187,7 @@ def test_files_that_are_too_many_while_the_loop_ends_are_closed_without_a_thread
         assert open_files(tmp_path) == 1
         await asyncio.get_running_loop().shutdown_default_executor()
         monkeypatch.setattr(_spools, "IDLE_SECONDS", 0.0)
-        spools._look()
+        spools.idle._look()
         assert spools.kept_bytes == 0
         assert open_files(tmp_path) == 0
 

@@ -10,7 +10,8 @@ A coordinator has large answers land in such files (:class:`AnswerHalves`). At a
 shares with its worker, and is copied to disk only where it comes slowly (:class:`TaskHalves`): what came in seconds
 comes again in seconds, and to write the model to disk at every node and every step would wear it for nothing.
 
-A message that is in needs no files any more; what nobody takes up in a day goes at the next start.
+A message that is in needs no files any more. A coordinator uses them again for a moment when nobody reads them
+(:mod:`hanse.transports._spools`), under a name that the next start removes; so does what nobody takes up in a day.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import shutil
 import struct
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import xxhash
@@ -33,13 +34,15 @@ from hanse.errors import HanseError, TooLarge
 from hanse.messages import Allocate, Buffer, Half, Keeper, Spool, half_of
 from hanse.transport import COORDINATOR
 from hanse.transports._halves import Halves
-from hanse.transports._spools import check_room
+from hanse.transports._spools import KEPT_FILES, Idle, check_room
 
 LEAST_BYTES = 256 << 20  # of an answer: a smaller one lands in files that are used again, which is quicker
 OLD_SECONDS = 86_400.0
 SLOW_SECONDS = 30.0  # a task that took longer to come is worth a copy
 _AT_ONCE = 2  # chunks that are copied with each that comes: so it catches up, and holds nobody up
 _READ_BYTES = 8 << 20
+SPARE_SECONDS = 60.0  # in which the next step's answers come
+_SPARE = "spare"
 _CHUNK = struct.Struct("<IQ")
 
 
@@ -48,16 +51,19 @@ class KeptHalves:
 
     Args:
         folder: where they lie; made when there is one.
+        again: their files are used again.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], again: bool = False) -> None:
+        self.again = again
         self.folder = Path(folder) / "halves"
         self.leaving = False  # the process ends: what is half in stays
         self.left = set[str]()  # names of what earlier processes left
+        self._spares: Idle[Path] = Idle(_remove_all, lambda: (SPARE_SECONDS, KEPT_FILES, _memory_bytes() // 2))
         if self.folder.is_dir():
             for one in self.folder.iterdir():
                 with contextlib.suppress(OSError):
-                    if time.time() - one.stat().st_mtime > OLD_SECONDS:
+                    if one.name.startswith(_SPARE) or time.time() - one.stat().st_mtime > OLD_SECONDS:
                         _remove(one)
                     else:
                         self.left.add(one.name.partition(".")[0])
@@ -67,11 +73,54 @@ class KeptHalves:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for other in self._of(peer, id):
             _remove(other)
-        check_room(nbytes, os.statvfs(self.folder))
         place = self.folder / f"{_name(peer, id)}.{secrets.token_hex(4)}"
-        place.mkdir(mode=0o700)
-        (place / "begin").write_bytes(frame)
-        return OnDisk(self, place, nbytes)
+        if (spare := self._spares.take(nbytes)) is None:
+            place.mkdir(mode=0o700)
+        else:
+            spare.rename(place)
+        try:
+            self._check_room(nbytes, 0 if spare is None else (place / "payload").stat().st_size)
+            (place / "begin").write_bytes(frame)
+            return OnDisk(self, place, nbytes)
+        except BaseException:
+            _remove(place)
+            raise
+
+    def _check_room(self, nbytes: int, own: int) -> None:
+        try:
+            check_room(nbytes, os.statvfs(self.folder), own)
+        except TooLarge:
+            if not self._spares.kept_bytes:
+                raise
+            self._spares.clear()
+            check_room(nbytes, os.statvfs(self.folder), own)
+
+    def nameless(self, place: Path) -> Path:
+        """Where the payload lies from here on, if anywhere: nobody takes it for a half."""
+        if not self.again:
+            _remove(place)
+            return place
+        spare = self.folder / f"{_SPARE}.{secrets.token_hex(8)}"
+        place.rename(spare)
+        for name in ("begin", "chunks"):
+            (spare / name).unlink(missing_ok=True)
+        return spare
+
+    def unread(self, place: Path) -> None:
+        """Nobody reads the payload that lies there any more."""
+        try:
+            size = (place / "payload").stat().st_size
+        except OSError:
+            return
+        if self.leaving:
+            _remove(place)
+        else:
+            self._spares.give(place, size)
+
+    def leave(self) -> None:
+        """The process ends: what is half in stays, and nothing else."""
+        self.leaving = True
+        self._spares.clear()
 
     def found(self, peer: str, id: str) -> Half | None:
         """What an earlier process left of this message: it is taken once. Reads all of it."""
@@ -196,15 +245,18 @@ class OnDisk:
         if self._named:
             self._named = False
             os.close(self._chunks)
-            _remove(self._place)
+            with contextlib.suppress(OSError):  # somebody has removed it: what is open can be read all the same
+                self._place = self._kept.nameless(self._place)
 
     def __del__(self) -> None:
         if getattr(self, "_chunks", None) is None:
             return
         if self._kept.leaving and self._named:
-            self._named = False
             os.close(self._chunks)
+            return
         self.over()
+        if not self._named:
+            self._kept.unread(self._place)
 
 
 class _Copy:
@@ -262,3 +314,13 @@ def _name(peer: str, id: str) -> str:
 
 def _remove(place: Path) -> None:
     shutil.rmtree(place, ignore_errors=True)
+
+
+def _remove_all(places: Sequence[Path]) -> None:
+    for place in places:
+        _remove(place)
+
+
+def _memory_bytes() -> int:
+    """Of this machine: what is more has no pages there that could be used again."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

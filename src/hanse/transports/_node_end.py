@@ -59,7 +59,7 @@ class NodeEnd:
     async def close(self) -> None:
         """Ends the connection, and all work for the coordinator."""
         if self._kept is not None:
-            self._kept.leaving = True
+            self._kept.leave()
         self._link.close("this node was closed")
         if self._task is not None:
             self._task.cancel()

@@ -43,7 +43,7 @@ class Peers:
     ) -> None:
         self._refused, self.budget = refused, budget
         folder = budget.spools.folder
-        self._kept = None if folder is None else KeptHalves(folder)
+        self._kept = None if folder is None else KeptHalves(folder, again=True)
         self._make = functools.partial(
             Link,
             COORDINATOR,
@@ -116,7 +116,7 @@ class Peers:
         """Ends all of them."""
         self.closed = True
         if self._kept is not None:
-            self._kept.leaving = True
+            self._kept.leave()
         for node in list(self._links):
             self.disconnect(node, reason)
 
