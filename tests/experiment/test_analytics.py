@@ -322,6 +322,16 @@ def test_describe() -> None:
     assert rows["price"]["count"] == 600
 
 
+def test_a_whole_number_is_one_value_where_a_site_has_it_as_a_float() -> None:
+    whole = pd.DataFrame({"patient": range(1, 1001)})
+    lacks = pd.DataFrame({"patient": [None, *range(1, 1001)]})  # pandas makes floats of these
+    assert (whole["patient"].dtype, lacks["patient"].dtype) == ("int64", "float64")
+    alike = hanse.simulate({"a": whole, "b": whole}, policy={"allow_extremes": True}).analytics().distinct("patient")
+    mixed = hanse.simulate({"a": whole, "b": lacks}, policy={"allow_extremes": True}).analytics().distinct("patient")
+    assert mixed == alike
+    assert mixed["patient"] == pytest.approx(1000, rel=0.03)
+
+
 def test_the_wire_changes_nothing() -> None:
     frame = cars()
     sites = {"a": frame[:50], "b": frame[50:]}
