@@ -243,13 +243,73 @@ def test_settling_what_is_booked_waits_for_no_disk_and_the_next_booking_does(tmp
     one = there.reserve(facts(), ask())
     there.book(one)
     assert not [line for line in said if "synchronous" in line]
-    there.settle(one)
+    there.settle(one, {"queries": 0})
     assert [line for line in said if "synchronous" in line] == [
         "PRAGMA synchronous=NORMAL",
         "PRAGMA synchronous=FULL",
     ]
     assert there._db.execute("PRAGMA synchronous").fetchone() == (2,)
     assert there._db.execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
+
+
+def test_settling_what_was_used_up_as_it_was_booked_writes_nothing(tmp_path: Path) -> None:
+    """It counts all the same: for the limit, where it is asked again, for the owner, and after a kill or a loss of
+    power; and it is entered with those that follow."""
+    there, together, said = book(tmp_path, most_queries=80), spending._TOGETHER, list[str]()
+    for number in range(80):
+        reservation = there.reserve(facts(step=number), ask(number))
+        there.book(reservation)
+        there._db.set_trace_callback(said.append)
+        there.settle(reservation)
+        there._db.set_trace_callback(None)
+        assert not there.reserve(facts(step=number), ask(number)).charges
+        assert there._db.execute("SELECT count(*) FROM ahead").fetchone()[0] <= together
+        if number % 20 == 3:
+            assert spent(there) == number + 1
+            assert spent(after_a_loss_of_power(tmp_path, tmp_path / f"{number}")) == number + 1
+    assert not said
+    with pytest.raises(NotAllowed, match="at most 80 asks"):
+        there.reserve(facts(step=80), ask(80))
+    assert there._db.execute("SELECT count(*) FROM answers").fetchone() == (2 * 2 * together,)
+    there.forget("r")
+    assert there._db.execute("SELECT count(*) FROM ahead").fetchone() == (0,)
+    assert spent(there) == 80
+    there.close()
+    assert spent(book(tmp_path)) == 80
+
+
+def test_what_is_asked_twice_at_the_same_time_and_booked_is_spent_once(tmp_path: Path) -> None:
+    there = book(tmp_path)
+    for number in range(3):  # the second and the third begin with one that is settled and not yet entered
+        one, two = (there.reserve(facts(step=number), ask(number)) for _ in range(2))
+        there.book(one)
+        there.book(two)
+        there.settle(one)
+        there.settle(two)
+        assert spent(there) == 2 * number + 1
+        assert not there.reserve(facts(step=number), ask(number)).charges
+        later = there.reserve(facts(step=100 + number), ask(100 + number))
+        there.book(later)
+        there.settle(later)
+        assert spent(there) == 2 * number + 2
+    assert not there._twice
+    there.recover()
+    assert spent(there) == 6
+
+
+def test_what_was_settled_outlives_a_disk_that_fails_when_it_is_entered(tmp_path: Path) -> None:
+    there = book(tmp_path, most_queries=1)
+    reservation = there.reserve(facts(), ask())
+    there.book(reservation)
+    there.settle(reservation)
+    there._db.execute("ALTER TABLE accounts RENAME TO away")
+    with pytest.raises(sqlite3.OperationalError):
+        there.forget("r")
+    there._db.execute("ALTER TABLE away RENAME TO accounts")
+    with pytest.raises(NotAllowed, match="at most 1 asks"):
+        there.reserve(facts(step=1), ask(1))
+    there.forget("r")
+    assert spent(there) == 1
 
 
 def test_the_log_before_the_file_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,10 @@ Disks take milliseconds, and so does the work of a small ask. So where all ledge
 use up, that is *booked ahead*, beside the work, and settling need not wait for the disk: what was booked ahead and
 neither settled nor released counts as spent when the node starts again (:meth:`Book.recover`). A loss of power may
 take a settling back, never the booking, so it may cost an answer that was not told, and none is told for nothing.
+
+Where an answer used up just what was booked ahead, the disk says all of it already: settling it writes nothing, and it
+is *entered* with some others in one transaction, beside a later booking or where the accounts are to be complete. Until
+then it is counted from memory, and whoever starts again after a kill finds it as it was booked.
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ CREATE TABLE IF NOT EXISTS accounts (
 CREATE TABLE IF NOT EXISTS ahead (
   number INTEGER PRIMARY KEY, digest TEXT NOT NULL, run TEXT NOT NULL, charges TEXT NOT NULL);
 """
+_TOGETHER = 32  # settled answers that are entered by one transaction
 _COMMITS = 100  # of those that last, after which the write-ahead log is brought into the file: some 1,500 pages
 
 
@@ -78,6 +83,10 @@ class Book:
         self.ledgers = tuple(ledgers)
         self._reserved: dict[int, Reservation] = {}
         self._ahead: dict[int, int] = {}  # of a reservation: the row that is on disk of it
+        self._twice = set[str]()  # digests that were reserved while another reservation had them
+        self._settled: dict[int, Reservation] = {}  # by the row on disk that says what they used up; not yet entered
+        self._told: dict[str, set[tuple[str, str]]] = {}  # by their digest, the ledgers and accounts of these
+        self._used: dict[tuple[str, Account], tuple[Ledger, Json]] = {}  # what they used up
         self._numbers = itertools.count()
         self._lock = threading.RLock()  # settling waits for the disk in a thread of its own
         self._db = opened(
@@ -91,6 +100,8 @@ class Book:
 
     def close(self) -> None:
         """Lets the file go."""
+        with self._lock, contextlib.suppress(sqlite3.Error):  # who starts again enters what is booked
+            self._entered()
         self._db.close()
 
     # ------------------------------------------------------------ one answer
@@ -118,8 +129,9 @@ class Book:
         named = digest_of(facts, ask)
         charges: dict[str, tuple[Account, Json]] = {}
         with self._lock:
+            paid = self._paid(named)
             for name, (ledger, account) in accounts.items():
-                if not _by_release(ledger) and self._paid(named, name, account):
+                if not _by_release(ledger) and (name, account.name) in paid:
                     continue
                 try:
                     most = ledger.most(facts)
@@ -130,6 +142,8 @@ class Book:
                     raise NotAllowed(f"{said.rule}: {said.reason}")
                 charges[name] = (account, most)
             reservation = Reservation(next(self._numbers), named, facts.run, charges, facts)
+            if any(other.digest == named for other in self._reserved.values()):
+                self._twice.add(named)
             self._reserved[reservation.number] = reservation
         return reservation
 
@@ -143,6 +157,8 @@ class Book:
             if reservation.number not in self._reserved or reservation.number in self._ahead:
                 return
             charges: Json = [[name, at.name, at.run, most] for name, (at, most) in reservation.charges.items()]
+            if len(self._settled) >= _TOGETHER:
+                self._entered()
             with self._written():
                 row = self._db.execute(
                     "INSERT INTO ahead VALUES (NULL, ?, ?, ?)", (reservation.digest, reservation.run, dumps(charges))
@@ -157,6 +173,8 @@ class Book:
         """Enters what was booked ahead and whose end nobody knows, as the process ended; of a ledger that is not there
         any more it stays as it is. For the node's own process, before it is asked anything."""
         known = {ledger.name: ledger for ledger in self.ledgers}
+        with self._lock:
+            self._entered()
         with self._lock, self._written():
             for number, digest, run, text in self._db.execute("SELECT * FROM ahead").fetchall():
                 charges: Json = loads(text)
@@ -189,6 +207,12 @@ class Book:
             known = {ledger.name: ledger for ledger in self.ledgers}
             with self._lock:
                 ahead = self._ahead.get(reservation.number)
+                if ahead is not None and self._as_booked(reservation, spent or {}, known):
+                    self._enter_later(ahead, reservation, known)
+                    self._ahead.pop(reservation.number)
+                    self._forget_reservation(reservation)
+                    return
+                self._entered()
                 with self._written(lasting=ahead is None):
                     if ahead is not None:
                         self._delete(ahead)
@@ -205,7 +229,7 @@ class Book:
         """Gives back what was set aside; of an answer that was settled, nothing is. What was booked ahead and cannot be
         taken back, as the disk fails, counts as spent when the node starts again."""
         with self._lock:
-            self._reserved.pop(reservation.number, None)
+            self._forget_reservation(reservation)
             ahead = self._ahead.pop(reservation.number, None)
             if ahead is not None:
                 with contextlib.suppress(sqlite3.Error), self._written(lasting=False):
@@ -214,6 +238,7 @@ class Book:
     def forget(self, run: str) -> None:
         """Drops what ends with a run that nothing is answered for any more."""
         with self._lock:
+            self._entered()
             self._db.execute("DELETE FROM answers WHERE run = ?", (run,))
             self._db.execute("DELETE FROM accounts WHERE run = ?", (run,))
 
@@ -247,7 +272,7 @@ class Book:
                 charges: Json = loads(text)
                 for ledger, name, run, most in charges:
                     once = (digest, ledger, name)
-                    if run or ledger not in known or once in counted or self._paid(digest, ledger, Account(name)):
+                    if run or ledger not in known or once in counted or (ledger, name) in self._on_disk(digest):
                         continue
                     counted.add(once)
                     at = (name, ledger)
@@ -285,13 +310,60 @@ class Book:
     def _delete(self, number: int) -> None:
         self._db.execute("DELETE FROM ahead WHERE number = ?", (number,))
 
-    def _paid(self, named: str, ledger: str, account: Account) -> bool:
-        found = self._db.execute(
-            "SELECT 1 FROM answers WHERE digest = ? AND ledger = ? AND account = ?", (named, ledger, account.name)
+    def _as_booked(self, reservation: Reservation, spent: Mapping[str, Json], known: Mapping[str, Ledger]) -> bool:
+        """Whether an answer used up just what was booked ahead of it, and nobody else was told it meanwhile."""
+        return reservation.digest not in self._twice and all(
+            name in known and not _by_release(known[name]) and spent.get(name, most) == most
+            for name, (_, most) in reservation.charges.items()
         )
-        return found.fetchone() is not None
 
-    def _spent(self, ledger: str, account: Account) -> Json:
+    def _enter_later(self, row: int, reservation: Reservation, known: Mapping[str, Ledger]) -> None:
+        self._settled[row] = reservation
+        for name, (account, most) in reservation.charges.items():
+            self._told.setdefault(reservation.digest, set()).add((name, account.name))
+            before = self._used.get((name, account))
+            self._used[name, account] = (known[name], most if before is None else before[0].add(before[1], most))
+
+    def _entered(self) -> None:
+        """Enters what was settled and stands on disk as it was booked, all of it in one transaction."""
+        if not self._settled:
+            return
+        with self._written(lasting=False):
+            self._db.executemany("DELETE FROM ahead WHERE number = ?", [(row,) for row in self._settled])
+            answers = [
+                (reservation.digest, name, account.name, reservation.run)
+                for reservation in self._settled.values()
+                for name, (account, _) in reservation.charges.items()
+            ]
+            self._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", answers)
+            accounts = []
+            for (name, account), (ledger, used) in self._used.items():
+                before = self._in_account(name, account)
+                total = used if before is None else ledger.add(before, used)
+                accounts.append((name, account.name, account.run, dumps(total)))
+            self._db.executemany("INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?)", accounts)
+        self._settled, self._told, self._used = {}, {}, {}
+
+    def _forget_reservation(self, reservation: Reservation) -> None:
+        self._reserved.pop(reservation.number, None)
+        if self._twice and all(other.digest != reservation.digest for other in self._reserved.values()):
+            self._twice.discard(reservation.digest)
+
+    def _paid(self, named: str) -> set[tuple[str, str]]:
+        """Ledgers and accounts on which an answer was booked."""
+        return self._on_disk(named) | self._told.get(named, set())
+
+    def _on_disk(self, named: str) -> set[tuple[str, str]]:
+        return set(self._db.execute("SELECT ledger, account FROM answers WHERE digest = ?", (named,)).fetchall())
+
+    def _spent(self, ledger: Ledger, account: Account) -> Json:
+        """What was used up of an account; None: nothing."""
+        before, settled = self._in_account(ledger.name, account), self._used.get((ledger.name, account))
+        if settled is None:
+            return before
+        return settled[1] if before is None else ledger.add(before, settled[1])
+
+    def _in_account(self, ledger: str, account: Account) -> Json:
         found = self._db.execute(
             "SELECT spent FROM accounts WHERE ledger = ? AND account = ?", (ledger, account.name)
         ).fetchone()
@@ -299,7 +371,7 @@ class Book:
 
     def _with(self, ledger: Ledger, account: Account, most: Json) -> Json:
         """What the account would hold with ``most`` and all that is set aside on it."""
-        total, before = most, self._spent(ledger.name, account)
+        total, before = most, self._spent(ledger, account)
         if before is not None:
             total = ledger.add(before, total)
         for reservation in self._reserved.values():
@@ -315,7 +387,7 @@ class Book:
         )
         if not entered.rowcount:
             return  # it was told before, or beside this one
-        before = self._spent(ledger.name, account)
+        before = self._spent(ledger, account)
         total = used if before is None else ledger.add(before, used)
         if _late(ledger) and reservation.facts is not None:
             try:
