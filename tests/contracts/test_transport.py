@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
 
 from hanse import transports
-from hanse.errors import ConfigError, HanseError, NotApproved
+from hanse.errors import ConfigError, HanseError, NodeFailed, NotApproved
 from hanse.messages import Memory, Message, Record
 from hanse.transport import Handler, Progress, Transport
 from hanse.transports.local import LocalTransport
@@ -26,6 +29,8 @@ from folder_federation import FolderFederation
 from grpc_federation import Federation
 from patience import processor_seconds
 
+from tests.contracts.answering.algorithms import answering
+from tests.contracts.on_ray import Actors, OnRay, started
 from tests.extending import install
 from tests.waiting import PATIENCE
 
@@ -40,6 +45,7 @@ class Lab:
     join: Callable[[str, Handler], Awaitable[None]]
     leave: Callable[[str], Awaitable[None]]
     close: Callable[[], Awaitable[None]]
+    recorded: list[Any] = field(default_factory=list)  # what was refused or came late; nothing, when it is closed
 
 
 async def local(wire: str) -> Lab:
@@ -74,7 +80,7 @@ async def of_nodes(make: Callable[[Path], Federation | FolderFederation | Flower
         home.cleanup()
         assert federation.recorded == []
 
-    return Lab(federation.coordinator, join, leave, close)
+    return Lab(federation.coordinator, join, leave, close, federation.recorded)
 
 
 async def inbox() -> Lab:
@@ -99,46 +105,118 @@ async def inbox() -> Lab:
     return Lab(listener, join, leave, listener.stop)
 
 
+async def ray(actors: Actors) -> Lab:
+    """No transport by itself: the places of a simulation, behind the one that it asks them by."""
+    sites = OnRay(actors.lent())
+
+    async def join(node: str, handler: Handler) -> None:
+        assert isinstance(handler, Does), "a site in an actor does what has a name"
+        sites.transport.attach(node, sites.handler(node, handler.name))
+
+    async def leave(node: str) -> None:
+        sites.transport.detach(node)
+
+    async def close() -> None:
+        sites.close()
+
+    return Lab(sites.transport, join, leave, close)
+
+
+@pytest.fixture(scope="module")
+def actors() -> Iterator[Actors]:
+    with started(str(Path(__file__).with_name("answering"))) as found:
+        yield found
+
+
 def no_identity() -> Any:
     raise AssertionError("there are no certificates here")
 
 
-MAKERS: dict[str, Callable[[], Coroutine[Any, Any, Lab]]] = {
+MAKERS: dict[str, Callable[..., Coroutine[Any, Any, Lab]]] = {
     "local": lambda: local("references"),
     "local exact": lambda: local("exact"),
     "grpc": lambda: of_nodes(Federation),
     "folder": lambda: of_nodes(FolderFederation),
     "flower": lambda: of_nodes(FlowerFederation),
+    "ray": ray,
     "a transport of one file": inbox,
 }
-SLOW = {"flower": [pytest.mark.flower, pytest.mark.timeout(1000)]}
+MARKS = {
+    "flower": [pytest.mark.flower, pytest.mark.timeout(1000)],
+    "ray": [pytest.mark.long, pytest.mark.timeout(600)],
+}
+NOT_ON_RAY = {
+    "test_the_handler_knows_who_asks": "an actor is asked by the process that made it, and by nobody else",
+    "test_an_error_message_as_reply_is_raised_too": "a site replies with a record or raises; it makes no messages",
+    "test_cancelling_the_request_cancels_the_work": "an actor ends what it has begun, unless the run ends: then it is "
+    "killed (tests/experiment/test_cluster.py)",
+    "test_work_that_says_it_is_alive_is_heard": "no site of a simulation is late, however long it works",
+    "test_who_is_on_line_and_when_that_changes": "the sites of a simulation are there from its beginning to its end",
+}
 
 
-@pytest.fixture(params=[pytest.param(name, marks=SLOW.get(name, ())) for name in MAKERS])
+@pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in MAKERS])
 def run(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Runs a test with nodes that have these handlers, on each transport."""
+    make = MAKERS[request.param]
+    if request.param == "ray":
+        if why := NOT_ON_RAY.get(request.function.__name__):
+            pytest.skip(why)
+        make = partial(make, request.getfixturevalue("actors"))
+    return partial(on, make, 200 if request.param == "flower" else None)
 
-    def go(test: Callable[[Lab], Awaitable[None]], **handlers: Handler) -> None:
-        async def body() -> None:
-            lab = await MAKERS[request.param]()
-            try:
-                async with processor_seconds(200) if request.param in SLOW else asyncio.timeout(PATIENCE):
-                    for node, handler in handlers.items():
-                        await lab.join(node, handler)
-                    await test(lab)
-            finally:
-                await lab.close()
 
-        asyncio.run(body())
+def on(
+    make: Callable[[], Coroutine[Any, Any, Lab]],
+    patience: float | None,
+    test: Callable[[Lab], Awaitable[None]],
+    **handlers: Handler,
+) -> None:
+    async def body() -> None:
+        lab = await make()
+        try:
+            async with asyncio.timeout(PATIENCE) if patience is None else processor_seconds(patience):
+                for node, handler in handlers.items():
+                    await lab.join(node, handler)
+                await test(lab)
+        finally:
+            await lab.close()
 
-    return go
+    asyncio.run(body())
 
 
 Run = Callable[..., None]
 
 
-async def echo(peer: str, request: Message, alive: Progress) -> Message:
-    return Message("reply", request.id, body=request.body)
+@dataclass(frozen=True)
+class Does:
+    """A handler that does what is so called in ``answering``."""
+
+    name: str
+
+    async def __call__(self, peer: str, request: Message, alive: Progress) -> Message:
+        does = getattr(answering, self.name)
+        body = await asyncio.to_thread(does, request.body) if self.name == "waits" else does(request.body)
+        return Message("reply", request.id, body=body)
+
+
+echo = Does("echo")
+
+
+class Pipe:
+    """What a handler that ``waits`` waits for, in whatever process it is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "pipe"
+        os.mkfifo(self.path)
+
+    @property
+    def ask(self) -> Record:
+        return Record({"until": str(self.path)})
+
+    async def begun(self) -> IO[str]:
+        """When the handler waits; it goes on when this is closed."""
+        return await asyncio.to_thread(self.path.open, "w")
 
 
 def arrays() -> dict[str, np.ndarray]:
@@ -197,18 +275,14 @@ def test_many_at_once_each_gets_its_own(run: Run) -> None:
 
 
 def test_requests_are_handled_in_the_order_they_were_made(run: Run) -> None:
-    seen: list[str] = []
-
-    async def note(peer: str, request: Message, alive: Progress) -> Message:
-        seen.append(request.id)
-        return Message("reply", request.id)
-
     async def test(lab: Lab) -> None:
-        asks = [f"{i}" for i in range(40)]
-        await asyncio.gather(*(lab.transport.request("a", Message("task", id)) for id in asks))
-        assert seen == asks
+        asks = [Record({"of": of, "i": i}) for i in range(40)]
+        sent = (lab.transport.request("a", Message("task", f"{i}", body=ask)) for i, ask in enumerate(asks))
+        for i, reply in enumerate(await asyncio.gather(*sent)):
+            assert reply.body.data["seen"] == [*range(i + 1)]
 
-    run(test, a=note)
+    of = uuid.uuid4().hex
+    run(test, a=Does("tells_what_came"))
 
 
 def test_the_handler_knows_who_asks(run: Run) -> None:
@@ -226,14 +300,11 @@ def test_the_handler_knows_who_asks(run: Run) -> None:
 
 
 def test_the_nodes_error_arrives_as_it_was_raised(run: Run) -> None:
-    async def no(peer: str, request: Message, alive: Progress) -> Message:
-        raise NotApproved("the owner has not approved this; ask again")
-
     async def test(lab: Lab) -> None:
         with pytest.raises(NotApproved, match="^the owner has not approved this; ask again$"):
             await lab.transport.request("a", Message("task", "1"))
 
-    run(test, a=no)
+    run(test, a=Does("refuses"))
 
 
 def test_an_error_message_as_reply_is_raised_too(run: Run) -> None:
@@ -273,6 +344,24 @@ def test_cancelling_the_request_cancels_the_work(run: Run) -> None:
     run(test)
 
 
+def test_what_was_cancelled_answers_nothing_that_comes_after(run: Run, tmp_path: Path) -> None:
+    async def test(lab: Lab) -> None:
+        pipe = Pipe(tmp_path)
+        task = asyncio.create_task(lab.transport.request("a", Message("task", "1", body=pipe.ask)))
+        work = await pipe.begun()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        work.close()
+        for i in range(3):
+            after = Message("task", f"after {i}", body=Record({"i": i}))
+            same((await lab.transport.request("a", after)).body, after.body)
+        assert {kind for _, kind, _ in lab.recorded} <= {"late"}
+        lab.recorded.clear()
+
+    run(test, a=Does("waits"))
+
+
 def test_work_that_says_it_is_alive_is_heard(run: Run) -> None:
     async def test(lab: Lab) -> None:
         heard = asyncio.Event()
@@ -309,33 +398,49 @@ def test_who_is_on_line_and_when_that_changes(run: Run) -> None:
     run(test)
 
 
-def test_one_slow_node_does_not_hold_up_the_others(run: Run) -> None:
+def test_one_slow_node_does_not_hold_up_the_others(run: Run, tmp_path: Path) -> None:
     async def test(lab: Lab) -> None:
-        release = asyncio.Event()
-
-        async def slow(peer: str, request: Message, alive: Progress) -> Message:
-            await release.wait()
-            return Message("reply", request.id)
-
-        await lab.join("slow", slow)
-        await lab.join("a", echo)
-        waiting = asyncio.create_task(lab.transport.request("slow", Message("task", "1")))
+        pipe = Pipe(tmp_path)
+        waiting = asyncio.create_task(lab.transport.request("slow", Message("task", "1", body=pipe.ask)))
+        work = await pipe.begun()
         for i in range(5):
             await lab.transport.request("a", Message("task", f"{i}"))
         assert not waiting.done()
-        release.set()
-        assert (await waiting).id == "1"
+        work.write("go on")
+        work.close()
+        assert (await waiting).body.data == {"heard": "go on"}
 
-    run(test)
+    run(test, slow=Does("waits"), a=echo)
 
 
 def test_every_error_of_a_node_is_an_error_of_hanse(run: Run) -> None:
-    async def broken(peer: str, request: Message, alive: Progress) -> Message:
-        raise HanseError("plain")
-
     async def test(lab: Lab) -> None:
         with pytest.raises(HanseError, match="plain") as caught:
             await lab.transport.request("a", Message("task", "1"))
         assert caught.value.code == "error"
 
-    run(test, a=broken)
+    run(test, a=Does("fails"))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_an_actor_that_ends_fails_what_its_sites_are_asked_and_no_other(actors: Actors) -> None:
+    """Over a network such a request waits for its node; in a simulation nobody brings the actor back."""
+
+    async def test(lab: Lab) -> None:
+        body = Record({}, {"x": np.arange(1000.0)})
+        same((await lab.transport.request("a", Message("task", "0", body=body))).body, body)  # each has a place now
+        same((await lab.transport.request("b", Message("task", "0", body=body))).body, body)
+        await lab.join("a", Does("ends"))
+        asked = [lab.transport.request(node, Message("task", "1", body=body)) for node in "ab"]
+        lost, other = await asyncio.gather(*asked, return_exceptions=True)
+        assert isinstance(lost, NodeFailed)
+        assert "the actor that this site is in has ended" in lost.message
+        assert isinstance(other, Message)
+        same(other.body, body)
+        await lab.join("a", echo)
+        with pytest.raises(NodeFailed, match="has ended"):
+            await lab.transport.request("a", Message("task", "2", body=body))
+        same((await lab.transport.request("b", Message("task", "2", body=body))).body, body)
+
+    on(partial(ray, actors), None, test, a=echo, b=echo)
