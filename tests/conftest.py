@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -125,16 +126,29 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
 
 
 _POSTGRES = "HANSE_TESTS_POSTGRES"
+_MEMORY, _ROOM = Path("/dev/shm"), 4 << 30  # bytes; a whole run leaves a fifth of that at most
+_ROOT = "PYTEST_DEBUG_TEMPROOT"
+
+
+def _in_memory() -> bool:
+    """Whether there is room in a file system that is memory, as on most Linux machines but in few containers. What is
+    committed there is committed at once: tests write to disk tens of thousands of times, and wait for it each time."""
+    return os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= _ROOM
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A folder for the PostgreSQL that all workers share: to make one takes as long as dozens of tests on it.
+    """Where all that tests write is, and a folder for the PostgreSQL that all workers share: to make one takes as long
+    as dozens of tests on it.
 
     It lives outside pytest's own folders: started by root it runs as another user, who must get in, and every
     pytest that starts on the machine closes those folders again.
     """
     if not hasattr(config, "workerinput"):
-        folder = tempfile.TemporaryDirectory(prefix="hanse-postgres-", ignore_cleanup_errors=True)
+        if _ROOT not in os.environ and _in_memory():
+            os.environ[_ROOT] = str(_MEMORY)
+        folder = tempfile.TemporaryDirectory(
+            prefix="hanse-postgres-", dir=os.environ.get(_ROOT), ignore_cleanup_errors=True
+        )
         config.add_cleanup(folder.cleanup)
         os.environ[_POSTGRES] = folder.name
 
