@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hanse.boosting import scales
+from hanse.boosting import exponential, scales
 from hanse.boosting.kernel import add_to, add_up, part, round_pairs
 
 Matrix = np.ndarray[Any, Any]
@@ -80,3 +80,20 @@ def test_each_leaf_adds_its_own_to_its_rows() -> None:
     margins, rows = np.zeros((6, 2), np.float32), np.array([5, 3, 1, 0], np.int32)
     add_to(margins, 1, rows, np.array([0, 2]), np.array([1, 4]), np.float32([0.5, -1]))
     assert margins.tolist() == [[0, -1], [0, -1], [0, 0], [0, 0], [0, 0], [0, 0.5]]
+
+
+def test_the_compiled_exponential_has_the_bits_of_numpys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of any float32 numbers, those around the largest and the smallest, infinite ones and none."""
+    rng = np.random.default_rng(3)
+    edges = np.array([exponential._LOW, exponential._HIGH, np.inf, -np.inf, np.nan, 0.0, -0.0], np.float32)
+    around = np.nextafter(edges[:2, None], edges[2:4]).reshape(-1)
+    anything = rng.integers(0, 1 << 32, 20_000, np.uint64).astype(np.uint32).view(np.float32)
+    x = np.concatenate([edges, around, anything, rng.uniform(-104, 89, 20_000).astype(np.float32)])
+    found = []
+    for way in (False, True):
+        monkeypatch.setattr(exponential, "worthwhile", lambda way=way: way)
+        found.append(exponential.exp(x[:, None])[:, 0])
+    none = np.isnan(x)
+    assert (np.isnan(found[1]) == none).all()
+    assert (found[0][~none].view(np.uint32) == found[1][~none].view(np.uint32)).all()
+    assert found[0].dtype == found[1].dtype

@@ -16,6 +16,7 @@ import math
 
 import numpy as np
 
+from hanse.boosting.compiled import compiled, worthwhile
 from hanse.messages import Array
 
 _WHOLE = 5
@@ -50,12 +51,41 @@ def exp(x: Array) -> Array:
     [1.0, 2.7182817459106445, 0.0, inf, nan]
     """
     x = np.asarray(x, np.float32)
+    if worthwhile():
+        result = np.empty(x.shape, np.float32)
+        _exp_compiled(np.ascontiguousarray(x).reshape(-1), _POWERS, np.empty(x.size, np.int64), result.reshape(-1))
+        return result
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):  # NaN has no whole part, and stays NaN by r
         found = _exp(x.reshape(-1)).astype(np.float32).reshape(x.shape)
     for beyond, value in ((x > np.float32(_HIGH), np.inf), (x < np.float32(_LOW), 0.0)):
         if beyond.any():
             found[beyond] = value
     return np.asarray(found)
+
+
+@compiled
+def _exp_compiled(x: Array, powers: Array, power: Array, found: Array) -> None:
+    """The same as :func:`_exp` computes, and what is beyond, in one look at each number.
+
+    Args:
+        powers: of 2^(i/N), their bits.
+        power: (n,) int64, overwritten.
+        found: (n,) float32, written.
+    """
+    for i in range(len(x)):
+        k = np.int64(np.rint(min(max(np.float64(x[i]), _LOW), _HIGH) * _PER_LN2))
+        power[i] = powers[k & (_N - 1)] + ((k >> _WHOLE) << 52)
+    exact = power.view(np.float64)
+    for i in range(len(x)):
+        scaled = min(max(np.float64(x[i]), _LOW), _HIGH) * _PER_LN2
+        r = scaled - np.rint(scaled)
+        found[i] = np.float32(((_C0 * r + _C1) * (r * r) + (_C2 * r + 1.0)) * exact[i])
+        if x[i] != x[i]:
+            found[i] = x[i]
+        elif x[i] > np.float32(_HIGH):
+            found[i] = np.inf
+        elif x[i] < np.float32(_LOW):
+            found[i] = 0.0
 
 
 def _exp(x: Array) -> Array:
