@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hanse.errors import Unusable
 from hanse.gather import Party, Reply
-from hanse.gathering._narrow import LEAST, widened
+from hanse.gathering._narrow import LEAST, _Widened, widened
 from hanse.gathering.plain import Contributions, Plain, came
 from hanse.kinds import Ask, Combine, Contribution, Gathered
 from hanse.messages import Array, Buffered, Json, Layout, Record, Spool, dump, load, payload
@@ -71,6 +72,42 @@ def test_a_sum_is_that_of_the_numbers_as_they_were(name: str, where: str, tmp_pa
     assert found["n"].dtype == np.int64
     assert np.array_equal(found["real"], 2 * arrays["real"])
     assert np.array_equal(found["few"], 2 * arrays["few"])
+
+
+def test_what_is_checked_and_added_up_is_made_whole_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the check sees what each node sent, whoever came before it; where one is wrong, nothing is added up."""
+    made: list[str] = []
+    block = _Widened.block
+
+    def looked(self: _Widened, name: str, start: int, stop: int) -> Array:
+        made.append(name)
+        return block(self, name, start, stop)
+
+    monkeypatch.setattr(_Widened, "block", looked)
+    wide = [numbers("40 bits") + k for k in range(3)]
+    sent = [load(dump(reply({"n": w.reshape(1, N), "few": np.arange(3)}))) for w in wide]
+    seen: list[Array] = []
+
+    def fault(arrays: Mapping[str, Array]) -> str:
+        seen.append(np.array(arrays["n"]))
+        return "it is the last" if len(bad) and np.array_equal(arrays["n"], wide[2].reshape(1, N)) else ""
+
+    asked: Any = {"a.": {"n": ("int64", (1, N)), "few": ("int64", (3,))}}
+    bad: list[bool] = []
+    whole = tuple(came(node, 0, body) for node, body in zip("abc", sent, strict=True))
+    found = Contributions(whole, {}, Combine.SUM, asked, fault=fault)
+    assert np.array_equal(found.sum()["n"][0], wide[0] + wide[1] + wide[2])
+    assert made.count("a.n") == 3
+    assert [np.array_equal(s[0], w) for s, w in zip(seen, wide, strict=True)] == [True] * 3
+    assert np.array_equal(found.sum()["few"], 3 * np.arange(3))  # what was found sound is not looked at again
+    assert len(seen) == 3
+    bad.append(True)
+    with pytest.raises(Unusable) as said:
+        Contributions(whole, {}, Combine.SUM, asked, fault=fault).sum()
+    assert said.value.nodes == {"c": "it is the last"}
+    alone = Contributions(whole[:1], {}, Combine.SUM, asked, fault=fault).sum()["n"]
+    alone += 1  # it is nobody's but the sum's
+    assert np.array_equal(whole[0][1].arrays["a.n"][0], wide[0])
 
 
 def test_what_is_not_added_up_or_is_small_or_is_no_int64_travels_as_it_is() -> None:

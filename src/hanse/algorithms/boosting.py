@@ -267,13 +267,12 @@ class ExactBoosting:
                 return _boosting_state.stopped(state)
         else:
             state = replace(state, schedule=schedule.noted(None))
-        found = gathered.sum()
         if state.bins is None:
             raise RunFailed("the edges of the bins are not settled")
         if state.times is not None and state.times.hazard is None:
-            return replace(state, times=_boosting_state.timed(state.times, found, state.counting.weight_unit))
+            return replace(state, times=_boosting_state.timed(state.times, gathered.sum(), state.counting.weight_unit))
         if state.units is None:
-            return replace(state, units=scales.settled(found["magnitudes"]).reshape(-1, 2))
+            return replace(state, units=scales.settled(gathered.sum()["magnitudes"]).reshape(-1, 2))
         return self._grown(state, gathered, growing.roots(state.adapter.trees, state.bins))
 
     def _level(self, state: State, grown: Growing) -> Ask:

@@ -32,14 +32,14 @@ def narrowed(arrays: dict[str, Array]) -> list[str]:
     for name, array in list(arrays.items()):
         if array.dtype != _WIDE or array.size < LEAST:
             continue
-        halves = np.ascontiguousarray(array, _WIDE).reshape(-1).view(_SIGNED).reshape(-1, 2)
-        above = halves[:, 1]
-        least, most = int(above.min()), int(above.max())
-        if least >= -1 and most <= 0 and ((halves[:, 0] < 0) == (above < 0)).all():  # the sign is all that is above
-            arrays[name] = np.ascontiguousarray(halves[:, 0]).reshape(array.shape)
-        elif least >= -(1 << 15) and most < 1 << 15:
-            arrays[name] = np.ascontiguousarray(halves[:, 0]).view(_LOW).reshape(array.shape)
-            arrays[_ABOVE + name] = above.astype(np.int8 if least >= -128 and most < 128 else np.int16)
+        whole = np.ascontiguousarray(array, _WIDE).reshape(-1)
+        least, most = int(whole.min()), int(whole.max())
+        if least >= -(1 << 31) and most < 1 << 31:
+            arrays[name] = whole.astype(_SIGNED).reshape(array.shape)
+        elif least >= -(1 << 47) and most < 1 << 47:
+            part = _PARTS[0] if least >= -(1 << 39) and most < 1 << 39 else _PARTS[1]
+            arrays[name] = whole.astype(_LOW).reshape(array.shape)  # what is above is cut off
+            arrays[_ABOVE + name] = whole.view(part).reshape(len(whole), -1)[:, 4 // part.itemsize].copy()
         else:
             continue
         found.append(name)

@@ -26,6 +26,7 @@ from hanse.messages import Array, ArrayPlace, Json, Record, Under, block
 
 LARGE_BYTES = 8 << 20  # of all contributions: their transfer took ten times as long as giving back
 HUGE_BYTES = 64 << 20  # of one: beside it, what transfers hold is little
+_AT_ONCE_BYTES = 8 << 20  # of the sum: it and one contribution stay in a processor's caches, or nearly
 _METRICS = 1000  # of one node in one step; they are kept and shown
 _SAID: Mapping[str, Json] = {}  # beside the arrays, once the answer holds it: replies wait without it
 
@@ -91,6 +92,10 @@ def _products(record: Record, whole: Mapping[str, Array]) -> tuple[float, float]
             values = block(record.arrays, f"a.{name}", low, high).astype(np.float64)
             inner, square = inner + float(values @ flat[low:high]), square + float(values @ values)
     return inner, square
+
+
+def _nbytes(layout: Mapping[str, ArrayPlace]) -> int:
+    return 8 * sum(place.size for place in layout.values())
 
 
 def _type_of_sum(one: np.dtype[Any], weighted: bool, keep: bool) -> np.dtype[Any]:
@@ -181,6 +186,10 @@ class Contributions:
     def sum(self) -> dict[str, Array]:
         self._may_add()
         ones = all(answer.weight == 1 for answer, _ in self.found)
+        if ones and self.fault is not None and "a." not in self._checked:
+            layout = _checks.layout(self.found, "a.", self.expected.get("a."))
+            if all(p.dtype.kind in "iub" for p in layout.values()) and _nbytes(layout) <= _AT_ONCE_BYTES:
+                return self._added_at_once(layout, self.fault)
         return self._reduce("a.", weighted=not ones, divide=1.0, keep=False)
 
     def mean(self) -> dict[str, Array]:
@@ -213,8 +222,7 @@ class Contributions:
 
     def _reduce(self, prefix: str, *, weighted: bool, divide: float, keep: bool) -> dict[str, Array]:
         layout = self._common(prefix)
-        if any(None in shape for _, shape in (self.expected.get(prefix) or {}).values()):
-            raise RunFailed("this step asked for arrays of any length, which do not add; name their lengths")
+        self._known_lengths(prefix)
         each = sum(place.nbytes for place in layout.values())
         if each < HUGE_BYTES and each * len(self.found) >= LARGE_BYTES:
             give_back()  # what the transfer held: the sum needs room now
@@ -225,6 +233,32 @@ class Contributions:
             name[2:]: self._add(name, place, weights, divide, totals[name], dtypes[name] == np.int64)
             for name, place in layout.items()
         }
+
+    def _added_at_once(
+        self, layout: Mapping[str, ArrayPlace], fault: Callable[[Mapping[str, Array]], str]
+    ) -> dict[str, Array]:
+        """The sum of whole numbers, of which each contribution is read once: it is checked and added before the next
+        one is looked at. (What makes these from what travelled would be done twice.)"""
+        self._known_lengths("a.")
+        guilty: dict[str, str] = {}
+        total: dict[str, Array] = {}
+        for place, (answer, record) in enumerate(self.found):
+            own = {name[2:]: record.arrays[name] for name in layout}
+            if said := fault(own):
+                guilty[answer.node] = said
+            elif place == 0:
+                total = own
+            elif not guilty:  # numbers of 64 bits go round, in every way to add
+                into = total if place > 1 else dict.fromkeys(total)
+                total = {n: np.add(total[n], a, out=into[n], dtype=np.int64, casting="unsafe") for n, a in own.items()}
+        if guilty:
+            raise Unusable(guilty)
+        self._checked["a."] = layout
+        return total if len(self.found) > 1 else {n: np.array(a, np.int64) for n, a in total.items()}
+
+    def _known_lengths(self, prefix: str) -> None:
+        if any(None in shape for _, shape in (self.expected.get(prefix) or {}).values()):
+            raise RunFailed("this step asked for arrays of any length, which do not add; name their lengths")
 
     def _add(
         self, name: str, place: ArrayPlace, weights: Sequence[float], divide: float, total: Array, whole: bool
