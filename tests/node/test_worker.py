@@ -121,6 +121,7 @@ def test_an_exception_gives_its_kind_and_never_its_text(tmp_path: Path) -> None:
 def test_a_log_has_a_bound_while_the_worker_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a training plan says goes into one, too, and a worker lives for as long as a run."""
     monkeypatch.setattr("hanse.node.worker._LOG_BYTES", 4000)
+    monkeypatch.setattr("hanse.node.worker._LOG_SECONDS", 0.0)
     log = tmp_path / "worker.log"
 
     async def main() -> None:

@@ -40,6 +40,7 @@ _START_SECONDS = 60.0
 _GRACE_SECONDS = 5.0
 _WATCH_SECONDS = 0.25  # between looks at the memory of a worker that is at work
 _LOG_BYTES = 4 << 20
+_LOG_SECONDS = 1.0  # between looks at how long the log is
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -197,6 +198,7 @@ class Worker:
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = math.inf  # of the task in work
         self._closed = False
+        self._looked = -math.inf  # at the log
         self._sizes: dict[str, dict[str, int]] = {}  # run, and operation of its gather: bytes of the largest reply
         self.busy: str | None = None
 
@@ -250,7 +252,9 @@ class Worker:
 
         Raises ``WorkerDied`` where it ended or broke a limit, and what the algorithm raised.
         """
-        self._shorten_log()
+        if (now := time.monotonic()) - self._looked >= _LOG_SECONDS:
+            self._looked = now
+            self._shorten_log()
         await self.learn(text, task.data["bundle"])
         run = str(task.data["run"])
         sizes, op = self._sizes.setdefault(run, {}), str(task.data.get("op"))
