@@ -70,7 +70,7 @@ def test_few_at_a_time_give_the_bytes_of_all_at_once(
         if strategy == "fedbuff":
             settings |= {"buffer_size": 30}
         with hanse.simulate(sites, workers=1, **how) as federation:
-            return federation.experiment(model="sgd_classifier", target="y", sample_id_column=None, **settings).run(
+            return federation.experiment(model="logistic_regression", target="y", sample_id_column=None, **settings).run(
                 progress=False
             )
 

@@ -31,11 +31,12 @@ from hanse.rounds import Step
 
 LINEAR = "import torch\n\ndef build(task, options):\n    return torch.nn.Linear(len(task.features), task.outputs)\n"
 SGD = {"model": "sgd_classifier", "rounds": 5}
+EXACT = {"model": "logistic_regression", "rounds": 5}  # which processes of their own need not load scikit-learn for
 RUNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "fedavg": (SGD | {"keep_models": True}, {}),
     "by what was": (SGD | {"fraction": 0.5, "selection": "highest_loss", "federated_strategy": "fedadam"}, {}),
     "sites remember": (SGD | {"federated_strategy": "scaffold"}, {}),
-    "in processes": (SGD | {"federated_strategy": "scaffold"}, {"processes": 2}),
+    "in processes": (EXACT | {"federated_strategy": "scaffold"}, {"processes": 2}),
     "models of their own": (SGD | {"federated_strategy": "ditto"}, {}),
     "transforms remember": (SGD | {"transforms": [{"name": "top_k", "share": 0.5}]}, {}),
     "secure": (SGD | {"gathering": "secure"}, {}),
