@@ -15,7 +15,7 @@ from hanse.algorithms import statistics as algorithm
 from hanse.algorithms.statistics_on_total import TOTAL
 from hanse.errors import ConfigError, WireError
 from hanse.messages import Array, Json, Record
-from hanse.queries import Arrays, Item, Known, Lacking, Plan, levels_of, statistic
+from hanse.queries import Arrays, Item, Known, Lacking, Plan, closure, levels_of, needs, statistic
 from hanse.rough import Scope, qualified, some
 
 SMALL = "groups of few rows"  # that are missing of a total
@@ -98,13 +98,13 @@ class Fetched:
         stat = statistic(item.stat)
         larger = [i.columns for i in self.plan.items if stat.matrix and set(item.columns) <= set(i.columns)]
         for columns in dict.fromkeys([item.columns, *larger]):
-            found = replace(item, columns=columns)
-            needs = [*stat.needs(found), *(levels_of(name) for name in item.by)]
-            if found in self.plan.items:
+            found = item if columns == item.columns else replace(item, columns=columns)
+            if self.plan.has(found):
                 return found
             if self.minimum and stat.of_all is not None:  # of a total: the coordinator computed it, or nobody can
                 continue
-            if stat.observe is None and needs and all(n in self.plan.items for n in needs):
+            below = (*needs(found), *(levels_of(name) for name in item.by))
+            if stat.observe is None and below and all(map(self.plan.has, below)):
                 return found
         return None
 
@@ -336,12 +336,3 @@ def _part(value: Any, found: Item, item: Item) -> Any:
         return value
     at = [found.columns.index(name) for name in item.columns]
     return [[value[i][j] for j in at] for i in at]
-
-
-def closure(item: Item) -> list[Item]:
-    """The item and all that it is computed from."""
-    found: dict[Item, None] = {}
-    for need in statistic(item.stat).needs(item):
-        found |= dict.fromkeys(closure(need))
-        found[need] = None
-    return [*found, item]

@@ -345,6 +345,22 @@ def same(item: Item, stat: str, **options: Json) -> Item:
     return replace(item, stat=stat, args=dumps(statistic(stat).check(options)))
 
 
+@functools.lru_cache(4096)
+def needs(item: Item) -> tuple[Item, ...]:
+    """What an item is computed from, the next step down; each is made once, as a result asks for the same again and
+    again."""
+    return tuple(statistic(item.stat).needs(item))
+
+
+@functools.lru_cache(4096)
+def closure(item: Item) -> tuple[Item, ...]:
+    """The item and all that it is computed from; itself the last."""
+    found: dict[Item, None] = {}
+    for need in needs(item):
+        found |= dict.fromkeys(closure(need))
+    return *found, item
+
+
 # ---------------------------------------------------------------- plans
 
 
@@ -373,6 +389,10 @@ class Plan:
     def place(self, item: Item) -> int:
         """The number by which an item's arrays are named."""
         return self._places[item]
+
+    def has(self, item: Item) -> bool:
+        """Whether the item is one of the plan's."""
+        return item in self._places
 
     def asked(self, index: int) -> list[Item]:
         """Items that leave with ask number ``index``."""
@@ -432,7 +452,7 @@ def plan(wanted: tuple[Item, ...]) -> Plan:
     def visit(item: Item) -> None:
         if item in items:
             return
-        for need in [*(levels_of(name) for name in item.by), *statistic(item.stat).needs(item)]:
+        for need in (*(levels_of(name) for name in item.by), *needs(item)):
             visit(need)
         items[item] = None
 
@@ -444,10 +464,10 @@ def plan(wanted: tuple[Item, ...]) -> Plan:
         stat = statistic(item.stat)
         if stat.observe is None:
             continue
-        needs = stat.needs(item)
-        early = [shared[levels_of(name)] + 1 for name in item.by] + [shared[n] + 1 for n in needs[: stat.before]]
+        below = needs(item)
+        early = [shared[levels_of(name)] + 1 for name in item.by] + [shared[n] + 1 for n in below[: stat.before]]
         observed[item] = max(early, default=0)
-        late = [shared[n] + 1 for n in needs if n in shared] if stat.later else []
+        late = [shared[n] + 1 for n in below if n in shared] if stat.later else []
         shared[item] = max([observed[item], *late])
     asks = sorted({(level, statistic(i.stat).combine) for i, level in shared.items()}, key=lambda a: (a[0], str(a[1])))
     return Plan(tuple(items), wanted, tuple(asks), observed, shared)

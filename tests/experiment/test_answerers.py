@@ -70,9 +70,8 @@ def test_few_at_a_time_give_the_bytes_of_all_at_once(
         if strategy == "fedbuff":
             settings |= {"buffer_size": 30}
         with hanse.simulate(sites, workers=1, **how) as federation:
-            return federation.experiment(model="logistic_regression", target="y", sample_id_column=None, **settings).run(
-                progress=False
-            )
+            asked = federation.experiment(model="logistic_regression", target="y", sample_id_column=None, **settings)
+            return asked.run(progress=False)
 
     usual = run(
         **{name: value for name, value in how.items() if name != "processes"}

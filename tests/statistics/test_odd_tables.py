@@ -17,8 +17,8 @@ from pooled import ask
 from scipy import stats
 
 from hanse.errors import ConfigError
-from hanse.fetched import Fetched, closure
-from hanse.queries import Item, Known, Values, levels_of, make_item
+from hanse.fetched import Fetched
+from hanse.queries import Item, Known, Values, closure, levels_of, make_item
 from hanse.rough import Partial, Rough
 from hanse.statistics import _pairs, sparsity
 from hanse.table import Column, ColumnKind

@@ -21,6 +21,7 @@ from hanse.queries import (
     Owner,
     Plan,
     Values,
+    needs,
     parse,
     parse_filter,
     plan,
@@ -64,7 +65,7 @@ class Query:
         here = set(self.plan.asked(index))
         seen = {self.plan.observed[i] for i in here}  # a node that lost its cache observes these again
         users = [i for i in self.plan.items if i in here or self.plan.observed.get(i) in seen]
-        needed = {n for i in users for n in (*statistic(i.stat).needs(i), *self.plan.groups(i))}
+        needed = {n for i in users for n in (*needs(i), *self.plan.groups(i))}
         wanted = tuple(f"{self.plan.place(n)}." for n in needed if self.plan.shared.get(n, level) < level)
         return {k: v for k, v in arrays.items() if wanted and k.startswith(wanted)}
 
@@ -88,9 +89,9 @@ def known_of(query: Plan, arrays: Mapping[str, Array], item: Item, group: int, p
     to agree on before they looked at their rows."""
     found: list[Arrays] = []
     stat = statistic(item.stat)
-    needs = stat.needs(item)
-    agreed = {n for n in needs if n in needs[: stat.before] or n.stat == "levels"}
-    for need in needs:
+    below = needs(item)
+    agreed = {n for n in below if n in below[: stat.before] or n.stat == "levels"}
+    for need in below:
         whole = sliced(arrays, query.place(need), "" if need in agreed else prefix)
         if (
             need.by == item.by != () and "n" in whole and not len(whole["n"])
@@ -118,8 +119,8 @@ def value(query: Plan, arrays: Mapping[str, Array], item: Item, group: int = 0, 
 
 def _kept_back(query: Plan, arrays: Mapping[str, Array], item: Item, group: int, prefix: str) -> bool:
     """Whether all nodes that have rows of a group keep back what the item rests on."""
-    needs = [n for n in statistic(item.stat).needs(item) if n.by == item.by and n.stat != "levels"]
-    for carrier in [item] if item in query.shared else needs:
+    below = [n for n in needs(item) if n.by == item.by and n.stat != "levels"]
+    for carrier in [item] if item in query.shared else below:
         found = sliced(arrays, query.place(carrier), prefix) if carrier in query.items else {}
         if found and found[WITHHELD][group] and not np.any(found["n"][group]):
             return True

@@ -14,10 +14,10 @@ from hanse import tabulated
 from hanse.errors import ConfigError
 from hanse.experiment import analytics_drawing, pictures_figure
 from hanse.experiment.listing import Listing
-from hanse.fetched import Besides, Fetched, closure
+from hanse.fetched import Besides, Fetched
 from hanse.messages import Json
 from hanse.presentation import Picture
-from hanse.queries import Item, statistic
+from hanse.queries import Item, closure, statistic
 from hanse.registry import names
 from hanse.rough import Figures, Scope, as_json, partial, some, spans
 
