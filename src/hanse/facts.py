@@ -190,4 +190,4 @@ def round_of(ask: Mapping[str, Json]) -> Json:
     (3, None)
     """
     inner = ask.get("of", ask)
-    return inner.get("round") if isinstance(inner, Mapping) else None
+    return inner.get("round") if isinstance(inner, (dict, Mapping)) else None

@@ -21,6 +21,7 @@ from hanse.errors import WireError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+_FEW_BYTES = 16 << 10
 KEPT_LAYOUTS = 64  # the messages of a run have the same few
 
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -114,7 +115,9 @@ class Memory:
     __slots__ = ("_view",)
 
     def __init__(self, nbytes: int, storage: memoryview | None = None) -> None:
-        self._view = np.empty(nbytes, np.uint8).data if storage is None else storage
+        if storage is None:  # of a few bytes, an array costs more than they do
+            storage = memoryview(bytearray(nbytes)) if nbytes <= _FEW_BYTES else np.empty(nbytes, np.uint8).data
+        self._view = storage
 
     def write(self, offset: int, chunk: memoryview) -> None:
         self._view[offset : offset + len(chunk)] = chunk

@@ -132,6 +132,7 @@ class KnownFacts:
         self._catalogue, self._file, self._worker = Catalogue(home), home / "catalogue.json", worker
         self._datasets: dict[str, Dataset] = {}
         self._read_at: tuple[int, int, int] | None = None
+        self._said: tuple[Mapping[str, Json], dict[str, Json]] = ({}, {})  # of the bundle that was asked of last
 
     async def __call__(self, task: Passage) -> None:
         data = task.data
@@ -162,10 +163,14 @@ class KnownFacts:
         nbytes: int = 0,
     ) -> Facts:
         """Of a task of this proposal; of its last, where no ``step`` is given."""
-        said = told_in_json(await self._worker.learn(proposal.text, proposal.sha256))
-        bound, dataset = said.pop("dataset"), None
+        learned = await self._worker.learn(proposal.text, proposal.sha256)
+        if self._said[0] is not learned:  # of a bundle that is known it is the same for each of its tasks
+            told = told_in_json(learned)
+            del told["dataset"]
+            self._said = learned, told
+        said, dataset = self._said[1], None
         if said["needs_data"]:
-            dataset = self._approved(proposal, bound)
+            dataset = self._approved(proposal, learned["dataset"])
         return Facts(
             **said,
             sender=sender,

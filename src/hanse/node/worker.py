@@ -188,6 +188,9 @@ class Worker:
         seen: Sequence[Path] | None = None,
     ) -> None:
         self._seen = seen
+        # What the process says, for the owner. In a cage a researcher's code speaks: into a file of its own, which
+        # stays when the cage goes. A plain string, as it is looked at after each answer
+        self._log = str(home / "worker.log" if seen is None else home.parent / "plan.log")
         self.home, self.node, self.limits, self.owner = home, node, limits, dict(owner)
         self.pool = pool or SharedPool()
         self._died, self._program = died, tuple(program)
@@ -205,12 +208,6 @@ class Worker:
     def caged(self, home: Path, seen: Sequence[Path]) -> Worker:
         """Another one with the same settings, which has ``home`` for its folder and sees nothing but ``seen``."""
         return Worker(home, self.node, self.limits, self.owner, self.pool, self._died, self._program, seen)
-
-    @property
-    def _log(self) -> Path:
-        """What the process says, for the owner. In a cage a researcher's code speaks: into a file of its own, which
-        stays when the cage goes."""
-        return self.home / "worker.log" if self._seen is None else self.home.parent / "plan.log"
 
     @property
     def pid(self) -> int | None:
@@ -435,7 +432,7 @@ class Worker:
         except TimeoutError:
             process.end("it did not start")
             raise WorkerDied(
-                f"the node's worker did not start; its owner finds the reason in {self._log.name}"
+                f"the node's worker did not start; its owner finds the reason in {os.path.basename(self._log)}"
             ) from None
         except BaseException:
             process.end("it was not wanted any more")
@@ -455,7 +452,7 @@ class Worker:
     def _shorten_log(self) -> None:
         """Leaves the end of a log that is too long, where the cause of an error stands; who writes there goes on."""
         with contextlib.suppress(OSError):
-            if (size := self._log.stat().st_size) <= _LOG_BYTES:
+            if (size := os.stat(self._log).st_size) <= _LOG_BYTES:
                 return
             log = os.open(self._log, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
             try:

@@ -85,6 +85,7 @@ class AuditLog:
 
     def __init__(self, path: str | os.PathLike[str], sync: bool = True) -> None:
         self.path = Path(path)
+        self._at = str(self.path)  # of a Path, the text would be made anew for each entry
         self._head_path = self.path.with_name(self.path.name + ".head")
         self._sync = sync
         self._lock = threading.Lock()
@@ -175,7 +176,7 @@ class AuditLog:
         while True:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             try:
-                if os.stat(self.path).st_ino == os.fstat(self._fd).st_ino:
+                if os.stat(self._at).st_ino == os.fstat(self._fd).st_ino:
                     return
             except FileNotFoundError:
                 return  # it was taken away: what is written goes where it is, and verify says what is missing
