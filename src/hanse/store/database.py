@@ -37,6 +37,7 @@ from hanse.store.claim import Claim
 
 _log = logging.getLogger(__name__)
 _WRITER_LOCK = 0x68616E7365  # "hanse"; advisory locks are per PostgreSQL database
+_POSTGRES_TURN = f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -79,8 +80,7 @@ class Database:
         self._inside = False
         self._upserts: dict[tuple[str, tuple[str, ...]], Insert] = {}
         self.engine = self._engine(wait_s)
-        option = {"isolation_level": "AUTOCOMMIT"} if self.postgres else {"hanse_read": True}
-        self._reader = self.engine.execution_options(**option)
+        self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT") if self.postgres else self.engine
         if folder is None and not self.postgres:
             folder = Path(self.url.database or "").parent
         self.claim: Claim | None = None
@@ -133,8 +133,7 @@ class Database:
             self._inside = True
             try:
                 with self.engine.begin() as connection:
-                    if self.postgres:
-                        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")
+                    connection.exec_driver_sql(_POSTGRES_TURN if self.postgres else "BEGIN IMMEDIATE")
                     transaction = Transaction(connection)
                     yield transaction
             except StatementError as error:
@@ -187,15 +186,10 @@ class Database:
 
         @event.listens_for(engine, "connect")
         def connected(connection: Any, _: Any) -> None:
-            connection.isolation_level = None  # we say BEGIN ourselves
+            connection.isolation_level = None  # ``write`` says BEGIN: a listener would be looked for at each statement
             _use_wal(connection, wait_s)
             for pragma in ("synchronous=FULL", "foreign_keys=ON"):
                 connection.execute(f"PRAGMA {pragma}").close()
-
-        @event.listens_for(engine, "begin")
-        def begun(connection: Connection) -> None:
-            if not connection.get_execution_options().get("hanse_read"):
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
 
         return engine
 
