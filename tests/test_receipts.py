@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hanse.messages import Assembler, Buffered, Message, Packer, Record, frames, receipt
+from hanse.messages import Assembler, Buffered, Layout, Memory, Message, Packer, Record, edition_of, frames, receipt
 from hanse.receipts import LARGE, Receipts, climbed, commitment, hashed, leaf, proof, root, salted, way
 
 
@@ -64,6 +64,17 @@ def test_both_ends_of_a_line_have_the_same_receipt(packed: bool) -> None:
         assert [receipt(found) for found in bodies] == [receipt(body)] * 4
         made = [found.arrays.receipt for found in bodies if isinstance(found.arrays, Buffered)]
         assert made == [receipt(body), "", "", ""]  # of what is no reply nobody needs one
+
+
+def test_what_has_a_receipt_has_its_edition_without_being_read() -> None:
+    class Unread(Memory):
+        def read(self, offset: int, nbytes: int) -> memoryview:
+            raise AssertionError("a pass over all of it")
+
+    layout = Layout.of({"w": np.zeros(3)})
+    made = [edition_of(Record({}, Buffered(layout, Unread(24), c * 64))) for c in "0af"]
+    assert len(set(made)) == 3
+    assert all(0 < edition < 1 << 63 for edition in made)
 
 
 def test_a_receipt_is_of_all_that_is_in_a_record() -> None:

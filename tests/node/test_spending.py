@@ -378,6 +378,7 @@ def test_a_task_without_data_is_free(tmp_path: Path) -> None:
     for number in range(3):
         spend(there, number, needs_data=False, dataset=None, rows=None)
     assert not there.lines()
+    assert [there.counts(facts(**more)) for more in ({}, {"needs_data": False, "dataset": None})] == [True, False]
 
 
 def test_amounts_need_not_be_numbers(tmp_path: Path) -> None:

@@ -6,15 +6,15 @@ import asyncio
 import gc
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from hanse.messages import Assembler, Buffer, Memory, Message, Record, frames
+from hanse.messages import Assembler, Buffer, Memory, Message, Record, checksum_of, frames, framing
 from hanse.transport import Progress
-from hanse.transports import _turns
+from hanse.transports import _broadcast, _turns
 from hanse.transports._broadcast import KEPT_FRAMES, Broadcast
 from hanse.transports._large_request import Traffic
 from hanse.transports._link import Link
@@ -74,6 +74,33 @@ def test_a_slow_node_gets_the_same_bytes_and_holds_nothing() -> None:
     assert most <= KEPT_FRAMES * (CHUNK + 100)
     assert assemble([*begun, *slow]).id == "slow"
     assert shared.kept_bytes <= KEPT_FRAMES * (CHUNK + 100)
+
+
+def test_what_names_a_payload_makes_its_checksums_once_for_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def counted(found: Sequence[memoryview]) -> int:
+        made.append(found)
+        return checksum_of(found)
+
+    monkeypatch.setattr(_broadcast, "checksum_of", counted)
+    monkeypatch.setattr(framing, "checksum_of", counted)
+
+    async def body() -> None:
+        arrays, other, broadcast = model(), model(), Broadcast(CHUNK)
+        shared = broadcast.share(arrays)
+        edition = await shared.edition()
+        chunks = len(made)
+        for id in ("a", "b"):  # one after the other: frames are made anew for the second
+            assert assemble(list(shared.frames(message(arrays, id), edition))).id == id
+        again = await shared.edition()
+        assert len(made) == chunks
+        assert again == edition
+        assert await Broadcast(CHUNK).share(model()).edition() == edition  # as of a process that was started anew
+        other["w"][3, 4] += 1
+        assert await broadcast.share(other).edition() != edition
+
+    asyncio.run(body())
 
 
 def test_a_payload_is_forgotten_with_its_last_sender() -> None:
@@ -269,7 +296,9 @@ async def end(ours: list[Link], theirs: list[Link], running: list[asyncio.Task[s
     await asyncio.gather(*running)
 
 
-def test_however_many_nodes_few_replies_are_half_in() -> None:
+def test_however_many_nodes_few_replies_are_half_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_turns, "PATIENCE", PATIENCE)  # on a busy machine one that moves may stand still for a moment
+
     async def body() -> None:
         traffic, watched = Traffic(2), Watched()
         ours, theirs, connect = many(12, traffic, watched)

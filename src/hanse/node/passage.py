@@ -17,7 +17,7 @@ from typing import Protocol
 from hanse import policy
 from hanse.errors import NotAllowed, NotApproved, NotAuthenticated, NotFound, TooLarge, WireError
 from hanse.facts import Data, Facts, now, round_of, told_in_json
-from hanse.messages import Json, Layout, Message, Record, as_it_travels
+from hanse.messages import Buffered, Json, Layout, Message, Record, as_it_travels
 from hanse.node.approvals import Approvals, Proposal
 from hanse.node.catalogue import Catalogue
 from hanse.node.dataset import Dataset
@@ -243,7 +243,7 @@ class Reserved:
     name: str = "reserve"
 
     def __call__(self, task: Passage) -> Awaitable[None] | None:
-        if task.message.body.nbytes > _LARGE:
+        if task.message.body.nbytes > _LARGE and self.book.counts(task.facts):
             return asyncio.to_thread(self._reserve, task)
         self._reserve(task)
         return None
@@ -339,6 +339,8 @@ class Hashed:
 
     async def _later(self, task: Passage, found: Awaitable[str]) -> None:
         task.digest = await found
+        if isinstance(arrays := task.worked.record.arrays, Buffered):
+            arrays.receipt = task.digest  # from here on it is only sent, and its edition follows from it
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,14 +116,7 @@ class Book:
         Raises:
             NotAllowed: what is left of some account does not suffice, or a ledger failed.
         """
-        accounts: dict[str, tuple[Ledger, Account]] = {}
-        for ledger in self.ledgers:
-            try:
-                account = ledger.account(facts)
-            except Exception as error:
-                raise _failed(ledger, error) from error
-            if account is not None:
-                accounts[ledger.name] = (ledger, account)
+        accounts = self._accounts(facts)
         if not accounts:
             return Reservation(next(self._numbers), "", facts.run, {})
         named = digest_of(facts, ask)
@@ -146,6 +139,21 @@ class Book:
                 self._twice.add(named)
             self._reserved[reservation.number] = reservation
         return reservation
+
+    def counts(self, facts: Facts) -> bool:
+        """Whether any ledger counts such a task; else nothing has to be hashed for :meth:`reserve`."""
+        return bool(self._accounts(facts))
+
+    def _accounts(self, facts: Facts) -> dict[str, tuple[Ledger, Account]]:
+        found: dict[str, tuple[Ledger, Account]] = {}
+        for ledger in self.ledgers:
+            try:
+                account = ledger.account(facts)
+            except Exception as error:
+                raise _failed(ledger, error) from error
+            if account is not None:
+                found[ledger.name] = (ledger, account)
+        return found
 
     def book(self, reservation: Reservation) -> None:
         """Books ahead the most that an answer may use up; when this returns, it is on disk. Nothing is booked where a

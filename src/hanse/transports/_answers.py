@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from hanse.errors import Conflict, HanseError, NodeFailed, TooLarge, WireError
-from hanse.messages import METHOD, Message, Packer, edition_of, frames, head, rest
+from hanse.messages import METHOD, Buffered, Message, Packer, edition_of, frames, head, rest
 from hanse.pace import Pace
 from hanse.transport import Handler
 from hanse.transports._conduit import CHUNK_BYTES, LARGE_BYTES, Conduit
@@ -153,7 +153,10 @@ class Answers:
                 log.exception("answering %s %s", request.kind, id)
             reply = failure(self.me, id, error)
         if reply.body.nbytes > LARGE_BYTES:
-            answer.out = await asyncio.to_thread(edition_of, reply.body)
+            if isinstance(reply.body.arrays, Buffered) and reply.body.arrays.receipt:  # it says the edition
+                answer.out = edition_of(reply.body)
+            else:
+                answer.out = await asyncio.to_thread(edition_of, reply.body)
         if self._answers.get(id) is not answer:
             return
         answer.task, answer.reply = None, reply

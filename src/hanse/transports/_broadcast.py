@@ -17,16 +17,17 @@ from hanse.messages import (
     Layout,
     Message,
     Packer,
-    Record,
     Widths,
     begin,
+    checksum_of,
     chunk_frame,
-    edition_of,
+    edition_by,
     packed_frame,
     parts,
 )
 
 KEPT_FRAMES = 2
+_AT_ONCE_BYTES = 16 << 20  # of a payload: a pass over it takes no longer than a thread to begin where others work
 FIRST_STREAM = 1 << 31  # streams of payloads that are shared; a connection's own are below
 
 
@@ -39,16 +40,24 @@ class Shared:
         self._packers = dict[float, Packer]()
         self._edition: asyncio.Task[int] | None = None
         self._kept: OrderedDict[tuple[int, float | None], bytes] = OrderedDict()
+        self._checksums: dict[int, int] = {}  # of the chunks, by where they begin
 
     @property
     def kept_bytes(self) -> int:
         return sum(map(len, self._kept.values()))
 
     async def edition(self) -> int:
-        """As of :func:`hanse.messages.edition_of`, found once for all nodes, in a thread."""
+        """Of the payload (:func:`hanse.messages.edition_by`), found once for all nodes; of a large one in a thread."""
+        if self._edition is None and Layout.of(self.arrays).nbytes <= _AT_ONCE_BYTES:
+            return self._sum_up()
         if self._edition is None:
-            self._edition = asyncio.ensure_future(asyncio.to_thread(edition_of, Record({}, self.arrays)))
+            self._edition = asyncio.ensure_future(asyncio.to_thread(self._sum_up))
         return await asyncio.shield(self._edition)
+
+    def _sum_up(self) -> int:
+        if not self._checksums:
+            self._checksums = {offset: checksum_of(found) for offset, found in parts(self.arrays, self._chunk)}
+        return edition_by(self._checksums.values())
 
     def frames(self, message: Message, edition: int = 0) -> Iterator[bytes]:
         yield begin(message, self.stream, edition)
@@ -60,13 +69,14 @@ class Shared:
         Args:
             saving: the least share that compressing a chunk has to save; None: it goes as it is.
         """
+        known = self._checksums if start % self._chunk == 0 else {}
         pack = None if saving is None else self._packers.setdefault(saving, Packer(saving))
         widths = None if pack is None else Widths(Layout.of(self.arrays))
         for offset, found in parts(self.arrays, self._chunk, start):
             frame = self._kept.get((offset, saving))
             if frame is None:
                 if pack is None or widths is None:
-                    frame = chunk_frame(self.stream, offset, found)
+                    frame = chunk_frame(self.stream, offset, found, known.get(offset))
                 else:
                     frame = packed_frame(self.stream, offset, found, pack, widths.at(offset))
                 self._kept[offset, saving] = frame
