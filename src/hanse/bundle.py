@@ -13,10 +13,12 @@ import functools
 import hashlib
 import importlib
 import inspect
+import os
 import pkgutil
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 
 import hanse
 from hanse import (
@@ -272,9 +274,25 @@ def node_code(config: RunConfig) -> dict[str, str]:
         module = roots.pop()
         if module in found:
             continue
-        found[module] = inspect.getsource(importlib.import_module(module))
+        found[module] = _source(importlib.import_module(module))
         roots += _ingredients(found[module])
     return dict(sorted(found.items()))
+
+
+_SOURCES: dict[str, tuple[tuple[int, int, int], str]] = {}  # file to when it was as it was read, and its text
+
+
+def _source(module: ModuleType) -> str:
+    """What stands in a module's file now. It is read again where it has changed: a run asks for dozens of them."""
+    file = module.__file__
+    if file is None:
+        return inspect.getsource(module)
+    there = os.stat(file)
+    moment = (there.st_mtime_ns, there.st_size, there.st_ino)
+    known = _SOURCES.get(file)
+    if known is None or known[0] != moment:
+        known = _SOURCES[file] = moment, inspect.getsource(module)
+    return known[1]
 
 
 _IN_COMMON = {

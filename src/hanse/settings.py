@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
 import json
 import math
 import re
@@ -145,8 +146,13 @@ def as_field(setting: Setting) -> Any:
     return field(default=setting.default, metadata={"setting": setting})
 
 
-def settings_of(cls: Any) -> dict[str, Setting]:
+def settings_of(cls: Any) -> Mapping[str, Setting]:
     """The settings that the fields of a dataclass are, in their order."""
+    return _settings_of(cls)
+
+
+@functools.cache
+def _settings_of(cls: Any) -> Mapping[str, Setting]:
     return {f.name: f.metadata["setting"] for f in fields(cls) if "setting" in f.metadata}
 
 

@@ -51,11 +51,10 @@ def between(data: dict[str, Any], by: list[str]) -> list[int]:
     for group, label in enumerate(sorted(set(data["group"])) if by else [None]):
         mine = np.asarray(data["time"])[np.asarray(data["group"]) == label] if by else np.asarray(data["time"])
         known = upto(arrays, group)
-        for (a, rows_a), (b, rows_b) in itertools.combinations([(-1, 0), *known.items()], 2):
-            low = -1.0 if a < 0 else GRID[a]
-            bins = int(((mine > low) & (mine <= GRID[b])).sum())
+        counts = [(0, 0), *((int((mine <= GRID[place]).sum()), rows) for place, rows in known.items())]
+        for (bins_a, rows_a), (bins_b, rows_b) in itertools.combinations(counts, 2):
             if rows_b > rows_a:
-                found.append(bins - (rows_b - rows_a))
+                found.append(bins_b - bins_a - (rows_b - rows_a))
     return found
 
 
