@@ -13,7 +13,7 @@ itself, too.
 from __future__ import annotations
 
 import functools
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -27,6 +27,7 @@ from hanse.queries import Arrays, Item, codes, ordered, statistic
 MOST = 32  # columns that are compared, as in one question; of more, those that lack rows are kept back
 _TOLD = "pairs"
 _NOT = np.inf  # rows by which no sum differs
+_TABLE_BYTES = 64 << 20  # of tables of rows by two groupings that are kept for the next pair
 
 Pair = frozenset[str]
 By = tuple[str, ...]  # grouping columns by name; () for all rows
@@ -147,6 +148,12 @@ class _Rows:
         alike: dict[bytes, str] = {}
         self._like = {name: alike.setdefault(has.tobytes(), name) for name, has in self._there.items()}
         self._compared: dict[object, bool] = {}
+        # The same columns are looked at in the same groups again and again: each pair with each other
+        self._at = {name: {label: at for at, label in enumerate(of)} for name, of in labels.items()}
+        self._groups_of: dict[By, Array] = {}
+        self._places: dict[tuple[By, frozenset[tuple[str, ...]]], Array] = {}
+        self._tables: OrderedDict[tuple[Pair, By, By], Array] = OrderedDict()
+        self._held = 0  # bytes of these
 
     def whole(self, columns: Collection[str]) -> bool:
         """Whether all rows have these columns."""
@@ -159,7 +166,7 @@ class _Rows:
             | ({(): {()}} if len(of) == 1 else {})  # a column's own sum is told in any case
             for of in (pair, other)
         )
-        key = tuple(
+        key = frozenset(  # of the one and the other, or of the other and the one
             (frozenset(self._like[name] for name in of), frozenset((by, frozenset(g)) for by, g in groups.items()))
             for of, groups in ((pair, mine), (other, others))
         )
@@ -194,11 +201,7 @@ class _Rows:
         """Whether groups of the one pair, added, differ by few from a group of another pair by other columns, from all
         its groups, or from what all rows exceed these by."""
         (pair, mine, one), (other, others, two) = of, beside
-        place, size = self._group_of(one) * self._size(two) + self._group_of(two), (self._size(one), self._size(two))
-        p, q, both = (
-            np.bincount(place, self._counts * has, size[0] * size[1]).reshape(size)
-            for has in (self._has(pair), self._has(other), self._has(pair) & self._has(other))
-        )
+        p, q, both = (self._table(columns, one, two) for columns in (pair, other, pair | other))
         told = self._told(others[two], two)
         sets = [(q[:, told], both[:, told])]
         sets.append((q[:, told].sum(1, keepdims=True), both[:, told].sum(1, keepdims=True)))
@@ -212,32 +215,51 @@ class _Rows:
                 return True
         return False
 
+    def _table(self, columns: Pair, one: By, two: By) -> Array:
+        """How many rows have all of some columns, by the groups of two ways."""
+        if two < one:
+            return self._table(columns, two, one).T
+        key = (columns, one, two)
+        if (found := self._tables.pop(key, None)) is None:
+            size = self._size(one), self._size(two)
+            place = self._group_of(one) * size[1] + self._group_of(two)
+            found = np.bincount(place, self._counts * self._has(columns), size[0] * size[1]).reshape(size)
+            self._held += found.nbytes
+        self._tables[key] = found
+        while self._held > _TABLE_BYTES and len(self._tables) > 1:
+            self._held -= self._tables.popitem(last=False)[1].nbytes
+        return found
+
     def _has(self, pair: Pair) -> Array:
         return np.asarray(np.all([self._there[name] for name in pair], axis=0))
 
     def _in_groups(self, pair: Pair, other: Pair, by: By) -> tuple[Array, Array, Array, Array]:
         """Each pattern's group, and of each group the rows of the one pair, of the other, and those of one alone."""
-        group, p, q = self._group_of(by), self._has(pair), self._has(other)
-        rows, one, two = (np.bincount(group, self._counts * has, self._size(by)) for has in (p, q, p ^ q))
-        return group, rows, one, two
+        p, q, both = (self._table(columns, by, ())[:, 0] for columns in (pair, other, pair | other))
+        return self._group_of(by), p, q, p + q - 2 * both
 
     def _group_of(self, by: By) -> Array:
-        place = np.zeros(len(self._counts), np.int64)
-        for name in by:
-            place = place * (len(self._labels[name]) + 1) + self._place[name]
-        return place
+        if by not in self._groups_of:
+            place = np.zeros(len(self._counts), np.int64)
+            for name in by:
+                place = place * (len(self._labels[name]) + 1) + self._place[name]
+            self._groups_of[by] = place
+        return self._groups_of[by]
 
     def _size(self, by: By) -> int:
         return int(np.prod([len(self._labels[name]) + 1 for name in by], dtype=np.int64))
 
     def _told(self, groups: set[tuple[str, ...]], by: By) -> Array:
-        found = np.zeros(self._size(by), bool)
-        for labels in groups:
-            place = 0
-            for name, label in zip(by, labels, strict=True):
-                place = place * (len(self._labels[name]) + 1) + self._labels[name].index(label)
-            found[place] = True
-        return found
+        key = by, frozenset(groups)
+        if key not in self._places:
+            found = np.zeros(self._size(by), bool)
+            for labels in groups:
+                place = 0
+                for name, label in zip(by, labels, strict=True):
+                    place = place * (len(self._labels[name]) + 1) + self._at[name][label]
+                found[place] = True
+            self._places[key] = found
+        return self._places[key]
 
 
 def _sums_of_few(
