@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from functools import partial
@@ -14,7 +12,7 @@ from typing import Any
 import pytest
 
 from hanse.boosting import compiled
-from tests.waiting import PATIENCE, until
+from tests.waiting import PATIENCE
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
@@ -104,44 +102,3 @@ def test_every_task_is_done_once(several: int, monkeypatch: pytest.MonkeyPatch) 
     done = list[int]()
     compiled.at_once(partial(done.append, i) for i in range(40))
     assert sorted(done) == list(range(40))
-
-
-@pytest.mark.parametrize(
-    ("cores", "machine", "others", "expected"),
-    [
-        (2, 2, 0, 2),
-        (2, 2, 1, 2),  # whoever asked may still be at its end
-        (2, 2, 2, 1),
-        (2, 2, 9, 1),
-        (1, 8, 0, 1),
-        (4, 64, 9, 4),
-        (64, 64, 9, 56),
-    ],
-)
-def test_beside_others_fewer_threads_work(
-    cores: int, machine: int, others: int, expected: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(compiled, "others_at_work", lambda: others)
-    monkeypatch.setattr(os, "cpu_count", lambda: machine)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
-    assert compiled.threads() == expected
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/loadavg"), reason="this system does not say who is at work")
-def test_the_system_says_who_else_is_at_work() -> None:
-    """Threads of this process that only Python's lock keeps from a core want none; another process does."""
-    with subprocess.Popen(
-        [sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=subprocess.PIPE
-    ) as other:
-        try:
-            assert other.stdout is not None
-            assert other.stdout.readline()
-            until(lambda: compiled.others_at_work() > 0)
-        finally:
-            other.kill()
-
-
-def test_where_the_system_does_not_say_nobody_else_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_load", [])
-    monkeypatch.setattr(os, "open", lambda *_: (_ for _ in ()).throw(PermissionError("a cage")))
-    assert compiled.others_at_work() == 0

@@ -23,7 +23,6 @@ from hanse.errors import ConfigError
 _MANY = 1 << 16  # numbers; to load numba takes as long as numpy takes for a hundred times as many
 _lock = threading.Lock()
 _pool: list[ThreadPoolExecutor] = []
-_load: list[int] = []  # the system's file that says how many threads run, open
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.clear)  # its threads are not there, and would be waited for
 
@@ -79,26 +78,8 @@ def installed() -> bool:
 
 
 def threads() -> int:
-    """How many threads are to work at once: the cores that this process may use, less those that others want now.
-
-    Beside others, threads take turns with them and with each other, on cores whose caches hold what another one left:
-    four nodes on two cores took twice the processor time for a tree that they take with a thread each. One that wants a
-    core just now is as good as none: it may have asked for what is to be done here.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, (os.cpu_count() or cores) + 1 - others_at_work())) if cores > 1 else 1
-
-
-def others_at_work() -> int:
-    """How many threads of this machine run or wait for a core, without the one that asks; 0 where the system does not
-    say."""
-    try:
-        if not _load:
-            _load.append(os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC))
-        running = os.pread(_load[0], 100, 0).split()[3].partition(b"/")[0]
-        return max(0, int(running) - 1)
-    except (OSError, ValueError, IndexError):
-        return 0
+    """How many threads work at once: the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def at_once(tasks: Iterable[Callable[[], Any]], several: bool = True) -> None:
@@ -127,7 +108,7 @@ def at_once(tasks: Iterable[Callable[[], Any]], several: bool = True) -> None:
         work()
         return
     if not _pool:
-        _pool.append(ThreadPoolExecutor(max(others, os.cpu_count() or 1), "hanse-boosting"))
+        _pool.append(ThreadPoolExecutor(threads(), "hanse-boosting"))
     begun = [_pool[0].submit(work) for _ in range(others)]
     try:
         work()
