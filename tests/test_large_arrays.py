@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import mmap
 import os
 import weakref
 from collections.abc import Callable, Iterator
@@ -272,7 +273,32 @@ def test_descriptors_go_with_their_memory(sharing: None) -> None:
     assert descriptors() <= before
 
 
-def test_a_node_keeps_no_memory_that_a_worker_handed_on() -> None:
-    from hanse.node import shared_memory
+def test_what_is_lent_is_used_for_an_array_of_its_size_and_given_back(sharing: None) -> None:
+    fd = os.memfd_create("lent")
+    os.ftruncate(fd, LARGE_BYTES)
+    memory = np.frombuffer(mmap.mmap(fd, LARGE_BYTES), np.uint8)
+    large_arrays.lend(memory, fd)
+    other = empty(SIZE + 1, F4)  # it is no reason to forget what was lent
+    assert not large_arrays.loan_seen()
+    array = empty(SIZE, F4)
+    array.fill(3)
+    assert np.frombuffer(os.pread(fd, 40, LARGE_BYTES - 40), F4).tolist() == [3.0] * 10
+    assert large_arrays.on_loan({"x": array})
+    assert not large_arrays.on_loan({"x": other})
+    assert large_arrays.handed({"x": array}) is None  # who lent it has it
+    assert large_arrays.loan_seen()
+    assert large_arrays.settle()  # somebody looks at it
+    del array
+    assert not large_arrays.settle()
+    assert place(empty(SIZE, F4)) != memory.ctypes.data
+    os.fstat(fd)  # it is not ours to close
+    os.close(fd)
 
-    assert large_arrays.SHARED_BYTES >= shared_memory._KEPT_BYTES
+
+def test_who_looks_at_what_was_handed_on_is_told_once(sharing: None) -> None:
+    array = empty(SIZE, F4)
+    fd = large_arrays.handed({"x": array})
+    assert fd is not None
+    os.close(fd)
+    assert large_arrays.settle()
+    assert not large_arrays.settle()

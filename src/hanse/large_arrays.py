@@ -9,7 +9,8 @@ name. Its pages are the system's: it writes them out where memory is short, so w
 grow with the model. A smaller one would be slower there, as its file is written out every round.
 
 Where a process says that it hands arrays on (:func:`share`), one of over :data:`SHARED_BYTES` lies in memory that
-another process can map (:func:`handed`), and needs not be copied for it: there would be no room for both.
+another process can map (:func:`handed`), and needs not be copied for it: there would be no room for both. What the
+other process does not need any more it lends for the next one (:func:`lend`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import os
 import tempfile
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ from hanse.messages import Array, Layout
 
 LARGE_BYTES = 32 << 20  # of smaller ones what a transfer holds beside them counts more than the time
 MEMORY_BYTES = 512 << 20  # of one value, such as a model; a larger one lies in a file where there is a folder for it
-SHARED_BYTES = 1 << 30  # more than a node keeps for the next answer, so that this memory is never written to again
+SHARED_BYTES = 1 << 30  # of one array; a smaller one is copied, and its memory stays this process's own
 _ALIGNED = 64
 
 _Bytes = np.ndarray[Any, np.dtype[np.uint8]]
@@ -38,18 +39,20 @@ _Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Kept:
-    """Memory, who was lent it last, and its descriptor where it can be shared."""
+    """Memory, who was lent it last, and its descriptor where it can be shared; ``loan``: it is another process's."""
 
-    lent: weakref.ref[_Bytes]
+    lent: Callable[[], _Bytes | None]
     memory: _Bytes
     fd: int = -1
+    loan: bool = False
 
     def close(self) -> None:
-        if self.fd >= 0:
+        if self.fd >= 0 and not self.loan:
             os.close(self.fd)
 
 
 _kept: list[_Kept] = []
+_gone: list[Callable[[], _Bytes | None]] = []  # who looks at what was handed on
 _lock = threading.Lock()
 _folder: str | os.PathLike[str] | None = None
 _shares = False
@@ -70,17 +73,56 @@ def share() -> None:
 def handed(arrays: Mapping[str, Array]) -> int | None:
     """The descriptor of the memory in which these arrays lie as they travel, from its first byte on; None where they
     lie otherwise. It is the caller's to close, and no array lies in this memory again."""
+    with _lock:
+        kept = _whole(arrays)
+        if kept is None or kept.loan:
+            return None
+        _kept.remove(kept)
+        _gone.append(kept.lent)
+        return kept.fd
+
+
+def lend(memory: _Bytes, fd: int) -> None:
+    """Another process lends this for an array of its size, until :func:`settle`; ``fd`` is its descriptor."""
+    with _lock:
+        _kept.append(_Kept(lambda: None, memory, fd, loan=True))
+
+
+def on_loan(arrays: Mapping[str, Array]) -> bool:
+    """Whether these arrays lie as they travel in memory that was lent."""
+    with _lock:
+        kept = _whole(arrays)
+        return kept is not None and kept.loan
+
+
+def loan_seen() -> bool:
+    """Whether anybody looks at what was lent."""
+    with _lock:
+        return any(kept.loan and kept.lent() is not None for kept in _kept)
+
+
+def settle() -> bool:
+    """What was lent is lent no more. Returns whether anybody still looks at any of it, or at what was handed on: then
+    that must not be written to."""
+    with _lock:
+        loans = [kept for kept in _kept if kept.loan]
+        seen = any(look() is not None for look in [*_gone, *(kept.lent for kept in loans)])
+        for kept in loans:
+            _kept.remove(kept)
+        _gone.clear()
+    return seen
+
+
+def _whole(arrays: Mapping[str, Array]) -> _Kept | None:
+    """The memory in which these arrays lie as they travel, from its first byte on."""
     layout = Layout.of(arrays)
     if not _shares or layout.nbytes <= SHARED_BYTES:
         return None
     begin = min(_address(arrays[name]) for name, place in layout.places.items() if place.nbytes)
-    with _lock:
-        for kept in _kept:
-            if kept.fd >= 0 and kept.memory.ctypes.data == begin and kept.memory.nbytes >= layout.nbytes:
-                if not all(_lies(arrays[n], p.dtype, begin + p.offset) for n, p in layout.places.items() if p.nbytes):
-                    return None
-                _kept.remove(kept)
-                return kept.fd
+    for kept in _kept:
+        if kept.fd >= 0 and kept.memory.ctypes.data == begin and kept.memory.nbytes >= layout.nbytes:
+            lies = all(_lies(arrays[n], p.dtype, begin + p.offset) for n, p in layout.places.items() if p.nbytes)
+            return kept if lies else None
     return None
 
 
@@ -107,15 +149,15 @@ def empty(size: int, dtype: np.dtype[Any], large: int | None = None) -> Array:
         found = next((kept for kept in gone if kept.memory.nbytes == nbytes), None)
         if found is None:  # sizes have changed: what was kept for others would only pile up
             for kept in gone:
-                _kept.remove(kept)
-                kept.close()
-            memory, fd = _new(nbytes)
+                if not kept.loan:
+                    _kept.remove(kept)
+                    kept.close()
+            found = _Kept(lambda: None, *_new(nbytes))
         else:
             _kept.remove(found)
-            memory, fd = found.memory, found.fd
+        window = found.memory[:]
+        _kept.append(_Kept(weakref.ref(window), found.memory, found.fd, found.loan))
         del gone, found
-        window = memory[:]
-        _kept.append(_Kept(weakref.ref(window), memory, fd))
     # Its buffer, not a view of it: numpy would let a view refer to ``memory``, a buffer refers to who exports it
     return np.frombuffer(window.data, dtype)
 

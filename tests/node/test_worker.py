@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,15 @@ from one_node import ATTACKS, Node, attack, carry, probe, running
 
 from hanse.bundle import Bundle
 from hanse.errors import NodeFailed, NotAllowed, NotApproved, TooLarge, WorkerDied
+from hanse.large_arrays import LARGE_BYTES
 from hanse.messages import Message, Record
+from hanse.node import shared_memory
 from hanse.node.pipe import FREED, KEPT, note, packed, small
 from hanse.node.settings import TaskLimits
 from hanse.node.shared_memory import SharedBuffer, SharedPool
 from hanse.node.surroundings import environment
-from hanse.node.worker import _Process
-from tests.waiting import PATIENCE
+from hanse.node.worker import _Lent, _Process
+from tests.waiting import PATIENCE, eventually
 
 LARGE = 1 << 20  # elements of float32
 
@@ -219,6 +222,25 @@ def test_progress_reaches_the_coordinator(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_nobody_is_told_of_progress_after_the_answer(tmp_path: Path) -> None:
+    """Who would be told knows the answer, and a model of gigabytes stayed in memory until the next task."""
+
+    class Asker:
+        def __call__(self) -> None:
+            pass
+
+    async def main() -> None:
+        async with running(tmp_path, attacks=True) as node:
+            await node.approved(attack())
+            asker = Asker()
+            gone = weakref.ref(asker)
+            await node.task(attack(), {"do": "nothing"}, progress=asker)
+            del asker
+            await eventually(lambda: gone() is None)
+
+    asyncio.run(main())
+
+
 def test_the_worker_knows_no_secrets_and_has_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HANSE_TOKEN", "s3cret")
     with socket.socket() as server:
@@ -403,7 +425,8 @@ def test_what_is_kept_of_an_ask_is_told_of_that_ask_and_not_of_the_next(second: 
             answer = packed(small("done"), 0, inline=True)
             first, other = pool.shared(1 << 20), pool.shared(1 << 20)
             for ask, before in ((first, b""), (other, note(FREED))):
-                process.lent, ask.lent = ask, True
+                process.lent = _Lent()
+                process.lent.add(ask)
                 asked = asyncio.create_task(process.ask(b"task"))
                 if before:
                     its.sendall(before)
@@ -420,6 +443,70 @@ def test_what_is_kept_of_an_ask_is_told_of_that_ask_and_not_of_the_next(second: 
             process.end("the test is over")
 
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
+def large(do: str, value: int) -> dict[str, Any]:
+    return {"do": do, "size": LARGE_BYTES // 4, "value": value}
+
+
+def test_the_next_answer_is_made_where_the_last_one_lay(tmp_path: Path) -> None:
+    """What is too large for a copy is handed over, and lent for the next one."""
+
+    async def main() -> None:
+        async with running(tmp_path, attacks=True) as node:
+            await node.approved(attack())
+            fresh, adopt = [], node.agent.pool.adopt
+
+            def counted(fd: int, nbytes: int) -> SharedBuffer:
+                fresh.append(nbytes)
+                return adopt(fd, nbytes)
+
+            node.agent.pool.adopt = counted  # type: ignore[method-assign]
+            for step in range(4):
+                body = await node.task(attack(), large("fill", step), {"x": np.zeros(LARGE, np.float32)}, step=step)
+                assert (body.arrays["a.x"] == step).all()
+                del body
+            assert fresh == [LARGE_BYTES]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("first", [[], ["fill"]], ids=["its own memory", "memory on loan"])
+@pytest.mark.parametrize(("do", "answers"), [("fill and keep", 7), ("keep and answer another", -1)])
+def test_what_an_algorithm_keeps_of_an_answer_is_never_overwritten(
+    do: str, answers: int, first: list[str], tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with running(tmp_path, attacks=True) as node:
+            await node.approved(attack())
+            for step, each in enumerate([*first, do]):
+                body = await node.task(attack(), large(each, 7), step=step)
+            assert (body.arrays["a.x"] == answers).all()
+            del body
+            await node.approved(attack(), "other")
+            x = {"x": np.full(LARGE_BYTES // 4, 9, np.float32)}
+            for step in range(3):
+                await node.task(attack(), large("fill", 9), x, run="other", step=step)
+            body = await node.task(attack(), {"do": "kept"}, step=len(first) + 1)
+            assert (body.arrays["a.x"] == 7).all()
+
+    asyncio.run(main())
+
+
+def test_memory_in_use_and_kept_is_no_more_than_was_in_use_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_memory, "_KEPT_BYTES", 1 << 20)
+    pool = SharedPool()
+    held = [pool.shared(3 << 20), pool.shared(3 << 20)]
+    held.clear()
+    assert sum(kept.capacity for kept in pool._free) == 6 << 20  # more than is kept of what nobody used at once
+    held = [pool.shared(3 << 20), pool.shared(16 << 20)]
+    assert pool._free == []
+    held.clear()
+    assert sum(kept.capacity for kept in pool._free) == 19 << 20
+    pool.clear()
+    del (small := [pool.shared(2 << 20)])[:]
+    assert not small
+    assert sum(kept.capacity for kept in pool._free) == 2 << 20
 
 
 def test_shared_memory_that_is_still_looked_at_is_not_given_away() -> None:

@@ -3,7 +3,8 @@
 A model of 100 MB that came over the network lies in such memory from its first byte, and the worker
 maps it: it is never copied through a pipe. Pages that exist already and are mapped are several times
 as fast to fill as fresh ones, so memory that nobody looks at any more is kept, with its mapping, for the
-next payload; at both ends, until the run is over.
+next payload; at both ends, until the run is over. What is kept and what is in use are never more together than was in
+use at once before, so a node needs no more for it than one step takes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from hanse.messages import Buffer, Memory
 
 INLINE_BYTES = 64 << 10  # up to here a copy through the socket is cheaper than mapping
 _KEPT = 3
-_KEPT_BYTES = 1 << 30
+_KEPT_BYTES = 1 << 30  # or what was in use at once
+_LENT = 2  # with a task: where it lies, and where its answer may
 _WASTE = 4  # reuse memory of at most so many times the size that is needed
 
 Window = np.ndarray[Any, np.dtype[np.uint8]]  # memory that is looked at: alive as long as any view of it
@@ -60,6 +62,8 @@ class SharedBuffer:
         self.capacity, self._pool = capacity, pool
         self._used, self._mapping = used, mapping
         self._window: Window | None = None
+        if pool is not None:
+            pool.count(capacity)
 
     def write(self, offset: int, chunk: memoryview) -> None:
         if offset < 0 or offset + len(chunk) > self.nbytes:
@@ -91,6 +95,8 @@ class SharedBuffer:
         self._window = None
         # if somebody still looks at an array of it, never write there again
         unseen = window is None or window() is None
+        if self._pool is not None:
+            self._pool.count(-self.capacity)
         if unseen and self._pool is not None and not self.lent:
             self._pool.give(self.fd, self.capacity, self._mapping)
         else:
@@ -103,6 +109,7 @@ class SharedPool:
 
     def __init__(self) -> None:
         self._free: list[_Kept] = []
+        self._in_use = self._most = 0  # bytes, now and at once
         self._lock = threading.RLock()  # a buffer may be freed in another thread, or inside these methods
 
     def allocate(self, nbytes: int) -> Buffer:
@@ -111,7 +118,12 @@ class SharedPool:
 
     def shared(self, nbytes: int) -> SharedBuffer:
         """Memory for so many bytes: kept from before where some is large enough, else new."""
-        return self.spare(nbytes) or SharedBuffer(nbytes, make(nbytes), nbytes, self)
+        if (spare := self.spare(nbytes)) is not None:
+            return spare
+        made = SharedBuffer(nbytes, make(nbytes), nbytes, self)
+        with self._lock:
+            self._trim()  # none of it fitted
+        return made
 
     def spare(self, nbytes: int) -> SharedBuffer | None:
         """Memory that was used before and fits, if there is any."""
@@ -141,16 +153,27 @@ class SharedPool:
             raise WireError("the worker shared memory that cannot be written to")
         return buffer
 
+    def count(self, nbytes: int) -> None:
+        """So many bytes more are in use."""
+        with self._lock:
+            self._in_use += nbytes
+            self._most = max(self._most, self._in_use)
+
     def give(self, fd: int, capacity: int, mapping: mmap.mmap | None = None) -> None:
         """Takes memory back, to be used again; the oldest is freed where too much is kept."""
         with self._lock:
             self._free.append(_Kept(capacity, fd, mapping))
-            while len(self._free) > _KEPT or sum(kept.capacity for kept in self._free) > _KEPT_BYTES:
-                os.close(self._free.pop(0).fd)
+            self._trim()
+
+    def _trim(self) -> None:
+        most = max(_KEPT_BYTES, self._most - self._in_use)
+        while len(self._free) > _KEPT or sum(kept.capacity for kept in self._free) > most:
+            os.close(self._free.pop(0).fd)
 
     def clear(self) -> None:
         """Give all memory that is kept back to the system."""
         with self._lock:
+            self._most = self._in_use
             while self._free:
                 os.close(self._free.pop().fd)
 
@@ -170,7 +193,7 @@ class Mappings:
         if mapping is None or len(mapping) < nbytes:
             mapping = attach(fd, nbytes)
         self._kept[key] = mapping
-        while len(self._kept) > _KEPT or sum(map(len, self._kept.values())) > _KEPT_BYTES:
+        while len(self._kept) > _KEPT or (len(self._kept) > _LENT and sum(map(len, self._kept.values())) > _KEPT_BYTES):
             self._kept.popitem(last=False)
         return np.frombuffer(mapping, np.uint8, nbytes)
 

@@ -54,6 +54,26 @@ class Worked:
     spent: Mapping[str, Json] = field(default_factory=dict)
 
 
+class _Lent:
+    """Memory that a worker may look at: of a task, and of its answer, until it says what it kept of it."""
+
+    def __init__(self) -> None:
+        self._buffers: list[SharedBuffer] = []
+        self._freed = False
+
+    def add(self, buffer: SharedBuffer) -> None:
+        """The worker may look at this, too."""
+        buffer.lent = not self._freed
+        self._buffers.append(buffer)
+
+    def told(self, freed: bool) -> None:
+        """Whether all of it may be used again; the answer may be opened after that."""
+        self._freed = freed
+        for buffer in self._buffers:
+            buffer.lent = not freed
+        self._buffers.clear()
+
+
 class _Process:
     """One worker process and the conversation with it. Ends once; ``why`` says of what."""
 
@@ -64,9 +84,9 @@ class _Process:
         self.known: dict[str, dict[str, Json]] = {}  # bundles it has checked, with their facts
         self.offline = False
         self.answer: asyncio.Future[Packet] | None = None
-        self.progress: Progress = lambda: None
-        self.lent: SharedBuffer | None = None  # memory of the ask in work
-        self.answered: SharedBuffer | None = None  # that of the one before, until the worker says what it kept of it
+        self.progress: Progress = _nothing
+        self.lent: _Lent | None = None  # with the ask in work
+        self.answered: _Lent | None = None  # with the one before, until the worker says what it kept of it
         self.receiver = Receiver()
         self.loop = asyncio.get_running_loop()
         self.loop.add_reader(sock.fileno(), self._readable)
@@ -95,7 +115,7 @@ class _Process:
             self.progress()
         elif packet.what != MESSAGE:  # it follows the answer, so the next ask may be in work when it comes
             if self.answered is not None:
-                self.answered.lent = packet.what != FREED
+                self.answered.told(packet.what == FREED)
             self.answered = None
         elif self.answer is not None and not self.answer.done():
             self.answered, self.lent = self.lent, None
@@ -127,7 +147,7 @@ class _Process:
                     os.close(fd)
             return False
         self.answer = self.loop.create_future()
-        self.progress = lambda: None
+        self.progress = _nothing
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGUSR1)
         return True
@@ -256,33 +276,33 @@ class Worker:
         run = str(task.data["run"])
         sizes, op = self._sizes.setdefault(run, {}), str(task.data.get("op"))
         held: list[SharedBuffer] = []
+        lent = _Lent()
 
         def pack(process: _Process) -> tuple[bytes, list[int]]:
             buffer = self._shared(task)
             message = Message("task", "", "", task)
             fds: list[int] = []
-            process.lent = buffer
+            process.lent = lent
             if buffer is not None:
-                buffer.lent = True
+                lent.add(buffer)
                 fds.append(buffer.fd)
             if (wanted := sizes.get(op, 0)) > INLINE_BYTES and (spare := self.pool.spare(wanted)):
                 held.append(spare)
                 fds.append(spare.fd)
-                spare.lent = True  # until there is an answer, it may be written to
+                lent.add(spare)
             return packed(message, len(fds), inline=buffer is None), fds
 
         process, packet = await self._exchange(pack, progress, run)
         if task.data["bundle"] not in process.known:  # a fresh one took over between the two exchanges
             return await self.answer(task, text, progress)
         fresh = list(packet.fds)
-        for spare in held:
-            spare.lent = False
 
         def land(nbytes: int) -> Buffer:
             if len(packet.inline) == nbytes:
                 return Memory(0, memoryview(packet.inline))
             if fresh:
-                return self.pool.adopt(fresh.pop(0), nbytes)
+                lent.add(found := self.pool.adopt(fresh.pop(0), nbytes))
+                return found
             if held and held[0].capacity >= nbytes:
                 held[0].nbytes = nbytes
                 return held.pop(0)
@@ -359,6 +379,8 @@ class Worker:
             raise
         finally:
             self.busy, self._deadline = None, math.inf
+            if process is not None:
+                process.progress = _nothing  # who asked would hear of it, and with that its answer would stay in memory
             if mine:
                 self._turn.release()
 
@@ -491,6 +513,10 @@ class Worker:
             theirs.close()
             os.close(log)
         return _Process(process, ours)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _open(packet: Packet, land: Callable[[int], Buffer], process: _Process) -> Message:

@@ -124,15 +124,20 @@ class WorkerLoop:
                 self._busy = False
                 self._say("forgotten", {})
             else:
+                spare = fds[0] if fds else None
+                if spare is not None and (size := os.fstat(spare).st_size) > large_arrays.SHARED_BYTES:
+                    large_arrays.lend(self._mappings.window(spare, size), spare)
                 reply, rows = self._answer(message)
                 spent = self._answerer.spent if self._answerer is not None else {}
                 self._busy = False
-                self._reply(reply, rows, spent, fds[0] if fds else None)
-                if mapped:
-                    # the memory of the ask can be used again unless the algorithm kept a view of it
+                self._reply(reply, rows, spent, spare)
+                if mapped or spare is not None or reply.nbytes > INLINE_BYTES:
+                    # all this memory can be used again unless the algorithm kept a view of it
                     del message, data, reply
-                    self._write(note(KEPT if mapped[0]() is not None else FREED))
+                    seen = large_arrays.settle() or any(window() is not None for window in mapped)
+                    self._write(note(KEPT if seen else FREED))
         finally:
+            large_arrays.settle()
             for fd in packet.fds:
                 os.close(fd)
 
@@ -141,11 +146,13 @@ class WorkerLoop:
         fresh shared memory. What it used up goes beside it, as the envelope's id: it is not for the coordinator."""
         nbytes = reply.nbytes
         inline = nbytes <= INLINE_BYTES
-        use_spare = not inline and spare is not None and os.fstat(spare).st_size >= nbytes
-        there = None if inline or use_spare else large_arrays.handed(reply.arrays)  # too large for a copy
+        lies = not inline and large_arrays.on_loan(reply.arrays)
+        there = None if inline or lies else large_arrays.handed(reply.arrays)  # too large for a copy
+        use_spare = not inline and there is None and spare is not None and os.fstat(spare).st_size >= nbytes
+        use_spare = use_spare and (lies or not large_arrays.loan_seen())  # else it holds what the algorithm keeps
         fd = None if inline else spare if use_spare else make(nbytes) if there is None else there
         try:
-            if fd is not None and there is None:
+            if fd is not None and there is None and not lies:
                 offset = 0
                 into = self._mappings.window(fd, nbytes).data if use_spare else None
                 for piece in payload(reply):

@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from hanse.kinds import Combine, Contribution, Done
+from hanse.large_arrays import empty
 from hanse.messages import Record
 
 NEEDS_DATA = False
@@ -56,6 +57,12 @@ class Attack:
             arrays["x"] = ask.arrays["x"]
         elif do == "twice":
             arrays["x"] = np.concatenate([ask.arrays["x"]] * 2)
+        elif do in ("fill", "fill and keep", "keep and answer another"):
+            x = empty(int(ask.data["size"]), np.dtype(np.float32))
+            x.fill(ask.data["value"])
+            if do != "fill":
+                site.memory["kept"] = x
+            arrays["x"] = np.full_like(x, -1) if do == "keep and answer another" else x
         elif do == "long json":
             data["rows"] = ["x" * 100] * int(ask.data["count"])
         elif do == "look around":
