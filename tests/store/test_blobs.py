@@ -105,7 +105,7 @@ def test_the_pages_of_a_large_one_are_given_back_when_they_are_on_disk(
     monkeypatch.setattr(os, "fsync", lambda fd: (sync(fd), done.append("synced"))[0])
     monkeypatch.setattr(os, "posix_fadvise", lambda fd, start, length, what: done.append(f"advised {what}"))
     body = record()
-    monkeypatch.setattr("hanse.store.blobs._LARGE_BYTES", len(dump(body)) + (not large))
+    monkeypatch.setattr("hanse.store.blobs._LARGE_BYTES", body.nbytes + (not large))
     assert Blobs(tmp_path).put(body) == digest(body)
     assert done[:2] == (["synced", f"advised {os.POSIX_FADV_DONTNEED}"] if large else ["synced", "synced"])
 

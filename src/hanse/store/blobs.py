@@ -15,10 +15,12 @@ import secrets
 import threading
 import time
 from collections.abc import Collection
+from contextlib import nullcontext
 from pathlib import Path
 
 from hanse.errors import NotFound, Tampered, WireError
 from hanse.messages import Record, load, pieces
+from hanse.store.past_cache import past_cache
 
 _SHA = re.compile(r"[0-9a-f]{64}")
 _SUFFIX = ".safetensors"
@@ -56,14 +58,16 @@ class Blobs:
         try:
             sha = hashlib.sha256()
             with os.fdopen(fd, "wb", buffering=_BUFFER_BYTES) as file:
-                for piece in pieces(record):
-                    sha.update(piece)
-                    file.write(piece)
+                large = self._fsync and record.nbytes >= _LARGE_BYTES
+                with past_cache(file.fileno()) if large else nullcontext(file.write) as write:
+                    for piece in pieces(record):
+                        sha.update(piece)
+                        write(piece)
                 file.flush()
                 os.fchmod(file.fileno(), 0o400)
                 if self._fsync:
                     os.fsync(file.fileno())
-                    if file.tell() >= _LARGE_BYTES:
+                    if large:  # where its pages are in memory all the same
                         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
                 name = sha.hexdigest()
                 os.rename(temporary, self.folder / (name + _SUFFIX))
