@@ -48,11 +48,15 @@ def test_every_change_of_one_of_them_is_caught(place: str, vocabulary: Vocabular
         for what, changed in mutants(text):
             tried += 1
             try:
-                caught = any(one.wrong for one in outcomes(Policies({**texts, file: changed}, vocabulary), cases))
+                policies = Policies({**texts, file: changed}, vocabulary)
+                caught = next((one.case for one in outcomes(policies, cases) if one.wrong), None)
             except ConfigError:  # it cannot be read: nobody can use it
-                caught = True
-            if not caught:
+                continue
+            if caught is None:
                 missed.append(what)
+            else:  # it may catch the next, which is much like this one
+                cases.remove(caught)
+                cases.insert(0, caught)
     assert tried > 60
     assert missed == []
 

@@ -46,27 +46,25 @@ def test_opening_twice_keeps_all(url: str, tmp_path: Path) -> None:
         assert first.runs.get(run.id) == second.runs.get(run.id) == run
 
 
+_OPENED_BY_FOUR = """
+import os, sys
+from hanse.store.database import Database
+ends, go = os.pipe()
+for _ in range(4):  # processes forked of one that has loaded everything
+    if not os.fork():
+        os.close(go)
+        os.read(ends, 1)  # until all are there: the last end of the pipe is closed
+        Database(sys.argv[1]).close()
+        os._exit(0)
+os.close(go)
+print([os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(4)])
+"""
+
+
 def test_many_may_open_an_empty_database_at_once(url: str) -> None:
-    code = (
-        "import sys; from hanse.store.database import Database; print('ready', flush=True); "
-        "sys.stdin.readline(); Database(sys.argv[1]).close()"
-    )
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", code, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(4)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:  # all are ready: let all go
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    for process in processes:
-        process.communicate(timeout=PATIENCE)
-    assert [p.returncode for p in processes] == [0, 0, 0, 0]
+    command = [sys.executable, "-W", "error", "-c", _OPENED_BY_FOUR, url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert done.stdout == "[0, 0, 0, 0]\n", done.stderr
 
 
 def test_sqlite_is_set_for_durability(tmp_path: Path) -> None:
