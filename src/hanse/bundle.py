@@ -41,7 +41,7 @@ from hanse.privacy.guarantee import Guarantee
 from hanse.registry import FOLDERS, find, modules, names
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Bundle:
     """A frozen proposal. Equal content gives equal ``text`` and ``sha256``."""
 
@@ -52,9 +52,9 @@ class Bundle:
         """Canonical JSON."""
         return dumps(self.content)
 
-    @property
+    @functools.cached_property
     def sha256(self) -> str:
-        """What owners consent to: of the canonical text, in hexadecimal."""
+        """What owners consent to: of the canonical text, in hexadecimal. The content does not change."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
