@@ -68,8 +68,11 @@ def test_nodes_are_searched_beside_each_other(monkeypatch: pytest.MonkeyPatch) -
     sums, bins = histograms(9)
     unit = np.tile([2.0**-30, 2.0**-30], (9, 1))
     found = best(sums, unit, bins, Penalty())
-    monkeypatch.setattr(splits, "_BLOCK", 1)  # each by itself
-    assert same(found, best(sums, unit, bins, Penalty()))
+    for block in ("_BLOCK", "_QUICK_BLOCK"):
+        monkeypatch.setattr(splits, block, 1)  # each by itself
+    for quick in (False, True):
+        monkeypatch.setattr(splits, "worthwhile", lambda numbers, quick=quick: quick)
+        assert same(found, best(sums, unit, bins, Penalty()))
 
 
 @pytest.mark.parametrize("seed", range(40))
