@@ -96,6 +96,7 @@ GROUND = (
     "logs",
     "supervisor",
     "receipts",
+    "participants",
 )
 FLOOR = {  # what stands on which floor; imports point downwards, or stay inside a room
     **dict.fromkeys(("cli", "container"), 5),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,10 +69,28 @@ def canonical(names: Iterable[str], where: str = "") -> dict[str, str]:
 
 def union_and_intersection(schemas: Schemas) -> tuple[list[str], list[str]]:
     """Sorted canonical names that any site has, and that all sites have."""
-    sets = [set(canonical(columns, f"of {node} ")) for node, columns in schemas.items()]
+    sets = [set(columns) for columns in {id(columns): columns for columns in _canonical(schemas).values()}.values()]
     if not sets:
         return [], []
     return sorted(set.union(*sets)), sorted(set.intersection(*sets))
+
+
+def _canonical(schemas: Schemas) -> dict[str, Mapping[str, str]]:
+    """The same by canonical names; one object for all nodes whose schema is one, as of virtual sites."""
+    known: dict[int, Mapping[str, str]] = {}
+    for node, columns in schemas.items():
+        if id(columns) not in known:
+            known[id(columns)] = {clean: columns[name] for clean, name in canonical(columns, f"of {node} ").items()}
+    return {node: known[id(columns)] for node, columns in schemas.items()}
+
+
+def _filled(kinds: Mapping[str, Mapping[str, str]], names: Collection[str]) -> dict[str, float]:
+    """Node to the share of these features that it lacks."""
+    known: dict[int, float] = {}
+    for columns in kinds.values():
+        if id(columns) not in known:
+            known[id(columns)] = round(sum(n not in columns for n in names) / max(len(names), 1), 6)
+    return {node: known[id(columns)] for node, columns in kinds.items()}
 
 
 def align(
@@ -105,10 +123,7 @@ def align(
     """
     if not schemas:
         raise ConfigError("no site has a dataset that fits; check the tags of the run and who is registered")
-    kinds = {
-        node: {c: columns[name] for c, name in canonical(columns, f"of {node} ").items()}
-        for node, columns in schemas.items()
-    }
+    kinds = _canonical(schemas)
     for target in targets:
         if lacking := sorted(node for node, columns in kinds.items() if target not in columns):
             raise ConfigError(f"the target column {target!r} is missing at {', '.join(lacking)}")
@@ -138,7 +153,7 @@ def align(
             settled[name] = kind
     if not names:
         raise ConfigError(f"no feature is left under {strategy}; the sites share {len(intersection)} columns")
-    filled = {node: round(sum(n not in columns for n in names) / len(names), 6) for node, columns in kinds.items()}
+    filled = _filled(kinds, names)
     for node, share in sorted(filled.items()):
         if share > (_FILLED_SHARE if fill == MISSING else 0):
             said = "filled in" if fill == MISSING else "0, as if they had been measured,"
@@ -170,10 +185,7 @@ def survey(schemas: Schemas, only: Sequence[str] | None = None) -> Alignment:
     """
     if not schemas:
         raise ConfigError("no site has a dataset that fits; check the tags of the run and who is registered")
-    kinds = {
-        node: {c: columns[name] for c, name in canonical(columns, f"of {node} ").items()}
-        for node, columns in schemas.items()
-    }
+    kinds = _canonical(schemas)
     union = sorted({c for columns in kinds.values() for c in columns})
     absent = [name for name in only or () if name not in union]
     if absent:
@@ -189,9 +201,7 @@ def survey(schemas: Schemas, only: Sequence[str] | None = None) -> Alignment:
             raise ConfigError(f"column {name!r} is of different kinds: {_where(kinds, name)}")
         else:
             warnings.append(f"{name!r} was left out: it is {_where(kinds, name)}")
-    filled = {
-        node: round(sum(n not in columns for n in settled) / max(len(settled), 1), 6) for node, columns in kinds.items()
-    }
+    filled = _filled(kinds, settled)
     return Alignment(tuple(settled), settled, filled, tuple(warnings))
 
 

@@ -26,6 +26,7 @@ from hanse.exchanges import Sky
 from hanse.gather import Gather
 from hanse.kinds import EVERYONE, Algorithm, Ask, Awaited, Combine, Done, Gathered, State, Who, generator
 from hanse.messages import Json
+from hanse.participants import Participants
 from hanse.receipts import Receipts
 from hanse.registry import find
 from hanse.transport import Transport
@@ -42,7 +43,8 @@ class Step:
 
     Times are UTC (``started``, ``ended``) and seconds; bytes are those of arrays. ``participants``
     maps a node to ``{seconds, weight, metrics, asked}`` (``weight``: what it counted for), ``failures``
-    to the reason. ``chosen`` says why these were asked, where they are a sample: ``{reason, reasons}``, and which nodes
+    to the reason; in a simulation of many sites that is made when it is looked at (:mod:`hanse.participants`).
+    ``chosen`` says why these were asked, where they are a sample: ``{reason, reasons}``, and which nodes
     were ``left_out`` because they might not be asked. ``gathered``
     says how contributions came together that nobody saw by themselves: ``{by, of, unchecked, ...}``
     (:attr:`hanse.kinds.Gathered.told`); the ``weight`` of a node is null then. ``receipts`` are of the replies that
@@ -57,7 +59,7 @@ class Step:
     seconds: float = 0.0
     status: str = "ok"
     asked: list[str] = field(default_factory=list)
-    participants: dict[str, dict[str, Json]] = field(default_factory=dict)
+    participants: Mapping[str, dict[str, Json]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, Json] = field(default_factory=dict)
     bytes_down: int = 0
@@ -357,6 +359,12 @@ class Loop:
         hidden = "weights" in gathered.unchecked
         if gathered.unchecked:
             record.gathered = {**gathered.told, "unchecked": list(gathered.unchecked)}
+        answers = gathered.answers
+        if self.abreast is not None and len(answers) > self.abreast and len({a.node for a in answers}) == len(answers):
+            took = [sky.seconds.pop(a.node, 0.0) for a in answers]
+            nodes = [a.node for a in answers]
+            record.participants = Participants(record.asked if nodes == record.asked else nodes, answers, took, hidden)
+            return
         told: dict[int, dict[str, Json]] = {}  # of nodes whose metrics are one object, as of virtual sites, one copy
         record.participants = {
             a.node: {
@@ -366,7 +374,7 @@ class Loop:
                 "seconds": sky.seconds.get(a.node, 0.0),
                 **({"line": dict(line)} if (line := self.lines(a.node)) else {}),
             }
-            for a in gathered.answers
+            for a in answers
         }
         if self.receipts is not None:
             record.receipts = self.receipts.of(record.participants)

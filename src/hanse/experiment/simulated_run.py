@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hanse import algorithms, bundle, event_loop, gathering, policy, protection
@@ -46,6 +46,24 @@ ABREAST = 10 * COHORT  # sites that are asked at a time: whole cohorts, so who i
 
 class _Cancelled(Exception):
     """Raised in a site's thread when its run was cancelled."""
+
+
+class _Handlers(Mapping[str, Handler]):
+    """Node to what handles its messages, made when one comes."""
+
+    def __init__(self, nodes: Sequence[str], handle: Callable[..., Awaitable[Message]]) -> None:
+        self._nodes, self._handle = frozenset(nodes), handle
+
+    def __getitem__(self, node: str) -> Handler:
+        if node not in self._nodes:
+            raise KeyError(node)
+        return functools.partial(self._handle, node)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
 
 
 class SimulatedRun:
@@ -238,9 +256,7 @@ class SimulatedRun:
             journal = Keeping(forgetful, self._kept_run, functools.partial(self._remembered, crew), self._model)
         done = self._before.steps if self._before is not None else []
         try:
-            handle = self._handle  # one of it, not one for each site
-            handlers: dict[str, Handler] = {node: functools.partial(handle, crew, node) for node in self.nodes}
-            transport = LocalTransport(handlers, self._wire)
+            transport = LocalTransport(_Handlers(self.nodes, functools.partial(self._handle, crew)), self._wire)
             run = Loop(
                 self.algorithm,
                 self.config,

@@ -25,12 +25,13 @@ class LocalTransport:
     def __init__(self, handlers: Mapping[str, Handler], wire: str = "references") -> None:
         if wire not in ("references", "exact"):
             raise ConfigError(f"wire is {wire!r}; expected references or exact")
-        self._handlers = dict(handlers)
+        self._handlers = handlers
+        self._online = frozenset(handlers)
         self._exact = wire == "exact"
         self._changes: list[asyncio.Future[None]] = []
 
     def online(self) -> frozenset[str]:
-        return frozenset(self._handlers)
+        return self._online
 
     async def request(self, node: str, message: Message, progress: Progress = lambda: None) -> Message:
         handler = self._handlers.get(node)
@@ -63,15 +64,16 @@ class LocalTransport:
 
     def attach(self, node: str, handler: Handler) -> None:
         """Brings a node on line."""
-        self._handlers[node] = handler
+        self._handlers = {**self._handlers, node: handler}
         self._tell_change()
 
     def detach(self, node: str) -> None:
         """Takes a node off line."""
-        self._handlers.pop(node, None)
+        self._handlers = {name: handler for name, handler in self._handlers.items() if name != node}
         self._tell_change()
 
     def _tell_change(self) -> None:
+        self._online = frozenset(self._handlers)
         waiting, self._changes = self._changes, []
         for future in waiting:
             if not future.done():
