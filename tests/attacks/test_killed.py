@@ -182,7 +182,7 @@ def test_a_worker_that_is_killed_between_levels_is_sent_all_trees(three: Federat
 
 def test_a_node_that_is_away_for_some_trees_takes_part_again(three: Federation) -> None:
     names = sorted(three.nodes)
-    settings = {**BOOSTING, "num_rounds": 80, "min_available_nodes": 2, "reconnect_timeout_s": 1.0}
+    settings = {**BOOSTING, "num_rounds": 40, "min_available_nodes": 2, "reconnect_timeout_s": 1.0}
     run = propose(three, **settings)
     until(lambda: steps_done(three.home, run) >= 20, _SOON)
     three.nodes[names[1]].kill()
