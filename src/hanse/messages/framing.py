@@ -145,8 +145,9 @@ def frames(
     """The frames of a message; made lazily, so a large one is never held twice."""
     yield begin(message, stream, edition)
     arrays = message.body.arrays
-    if pack is None and isinstance(arrays, Buffered) and 0 < arrays.layout.nbytes <= chunk:  # as most: it lies so
-        yield chunk_frame(stream, 0, (arrays.raw(0, arrays.layout.nbytes),))
+    layout = Layout.of(arrays)
+    if pack is None and 0 < layout.nbytes <= chunk:  # as most: one frame, whether it lies so or is put together
+        yield chunk_frame(stream, 0, [*stretches(arrays, layout, chunk)])
         return
     yield from rest(message, stream, chunk, 0, pack)
 
