@@ -217,6 +217,23 @@ class Noting(httpx.HTTPTransport):
         return super().handle_request(request)
 
 
+def test_who_is_waited_for_follows_from_the_events(real: Living) -> None:
+    """With each decision the run was looked at again, with all who had decided."""
+    noting = Noting()
+    here = Connection(Credentials(real.url, real.tokens["scientist"]), noting)
+    experiment = Federation(here).experiment(**FAST).propose()
+    watching = experiment.watch()
+    waited = [len(next(watching).waiting_for)]
+    noting.asked.clear()
+    decide(real, experiment.run_id)
+    for update in watching:
+        if update.state == "awaiting_consent" and len(update.waiting_for) != waited[-1]:
+            waited.append(len(update.waiting_for))
+    assert waited == list(range(waited[0], -1, -1))
+    assert f"/api/training/sessions/{experiment.run_id}" not in noting.asked
+    here.close()
+
+
 def test_steps_that_came_together_are_asked_for_once(real: Living, federation: Federation) -> None:
     noting = Noting()
     asked = noting.asked

@@ -221,7 +221,7 @@ class Connection:
         return self.call("POST", "/api/models", content=raw)
 
     def watch(self, run_id: str, steps: bool = True) -> Iterator[Happening]:
-        state, seen = "", set[tuple[int, str]]()
+        state, seen, asked = "", set[tuple[int, str]](), _Asked()
         pause = 0.0
         while True:
             try:
@@ -233,13 +233,13 @@ class Connection:
                             seen.add((step.step, step.started))
                             yield Happening("running", step)
                     state, pause = raw["state"], 0.0
-                    yield Happening(state, None, _waiting(raw), str(raw.get("reason") or ""))
+                    yield Happening(state, None, asked.look(raw), str(raw.get("reason") or ""))
                     if state in ENDED:
                         return
                     for kind, event in events:
                         if event.get("run") != run_id or (kind == "round" and not steps):
                             continue
-                        for update in self._understood(run_id, kind, event, state, seen, steps):
+                        for update in self._understood(run_id, kind, event, state, seen, steps, asked):
                             state = update.state
                             yield update
                             if state in ENDED:
@@ -251,7 +251,14 @@ class Connection:
             time.sleep(pause)
 
     def _understood(
-        self, run_id: str, kind: str, event: Mapping[str, Json], state: str, seen: set[tuple[int, str]], steps: bool
+        self,
+        run_id: str,
+        kind: str,
+        event: Mapping[str, Json],
+        state: str,
+        seen: set[tuple[int, str]],
+        steps: bool,
+        asked: _Asked,
     ) -> Iterator[Happening]:
         detail = event.get("detail") or {}
         if kind == "round":
@@ -264,6 +271,7 @@ class Connection:
                     yield Happening("running" if state in ("pending", "awaiting_consent", "") else state, step)
         elif kind == "run.state":
             to = str(detail.get("to") or state)
+            asked.waiting = None
             if to in ENDED:
                 for step in self.rounds(run_id) if steps else ():
                     if (step.step, step.started) not in seen:
@@ -271,9 +279,13 @@ class Connection:
                         yield Happening(state, step)
             yield Happening(to, None, (), str(detail.get("reason") or ""))
         elif kind in ("consent", "proposal.sent"):
+            if asked.waiting is not None and asked.tells(kind, event):
+                yield Happening(state, None, tuple(asked.waiting))
+                return
             raw = self.session(run_id)
+            waiting = asked.look(raw)
             if raw["state"] not in ENDED:  # else it has run since; its steps are still to come, and then its end
-                yield Happening(raw["state"], None, _waiting(raw), str(raw.get("reason") or ""))
+                yield Happening(raw["state"], None, waiting, str(raw.get("reason") or ""))
 
     # ------------------------------------------------------------ the routes
 
@@ -480,8 +492,29 @@ def _events(response: httpx.Response) -> Iterator[tuple[str, dict[str, Json]]]:
                 kind, data = "", []
 
 
-def _waiting(session: Mapping[str, Json]) -> list[str]:
-    return list(session.get("remaining") or []) if session["state"] == "awaiting_consent" else []
+class _Asked:
+    """Who has not decided about a run: as of a look at it, less those who accepted since, as the events say. To look
+    anew after each of them, at a thousand nodes that have decided or not, was most of a statistic's time."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[str, None] | None = None  # in their order; None: it has to be looked at
+        self._hash = ""
+
+    def look(self, session: Mapping[str, Json]) -> list[str]:
+        """Those that are waited for."""
+        waits = session["state"] == "awaiting_consent"
+        found = list(session.get("remaining") or []) if waits else []
+        self.waiting, self._hash = dict.fromkeys(found) if waits else None, str(session.get("code_hash") or "")
+        return found
+
+    def tells(self, kind: str, event: Mapping[str, Json]) -> bool:
+        """Whether the event says who is waited for now; it does not where somebody said no, or of another proposal."""
+        detail = event.get("detail") or {}
+        if kind == "consent":
+            if self.waiting is None or (detail.get("decision"), detail.get("hash")) != ("accept", self._hash):
+                return False
+            self.waiting.pop(str(event.get("node")), None)
+        return True
 
 
 def _part(run_id: str) -> str:
