@@ -23,6 +23,7 @@ from hanse.messages import (
     Signal,
     Spool,
     Under,
+    Written,
     arrived,
     as_it_travels,
     block,
@@ -424,3 +425,16 @@ def test_a_mark_is_blake3_of_the_canonical_bytes() -> None:
     assert len(marks) == 4
     # the empty input of the reference's test vectors
     assert blake3(b"").hexdigest() == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+
+
+@pytest.mark.parametrize("value", [None, {"name": 'a "ward"', "rows": 3}, ["\\", "\n", "é", "\u2028", "\0"]])
+def test_what_many_get_with_a_name_of_their_own_travels_as_if_it_were_written_anew(value: object) -> None:
+    common = {"text": 'code = "\\n"\t# é \u2028', "run": "r", "sha256": "0" * 64}
+    shared = Written(common)
+    made = Message("proposal", "p", "c", Record(shared.headed("dataset", value)))
+    plain = Message("proposal", "p", "c", Record({**common, "dataset": value}))
+    assert next(frames(made, 2)) == next(frames(plain, 2))
+    assert head(made) == head(plain)
+    assert dump(made.body) == dump(plain.body)
+    with pytest.raises(ValueError, match="does not stand before"):
+        shared.headed("sha", value)

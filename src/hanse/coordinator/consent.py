@@ -33,7 +33,7 @@ from hanse.errors import (
     WireError,
 )
 from hanse.identity import read_certificate
-from hanse.messages import Json
+from hanse.messages import Json, Written
 from hanse.store import Store
 from hanse.store.consents import Consent
 from hanse.store.database import iso
@@ -124,7 +124,7 @@ class ConsentDesk:
             pauses = [0.0, *_AGAIN_S]
             while pauses:
                 await asyncio.sleep(pauses.pop(0))
-                if node not in self._presence.online():
+                if not self._presence.reaches(node):
                     return  # it gets the proposal when it comes back
                 async with turns:
                     try:
@@ -241,12 +241,12 @@ class ConsentDesk:
             raise Conflict(f"this node takes approvals only at the node: hanse node approve {run_id}")
         check_enrolled(known)
         proof = None
-        if run.state is RunState.AWAITING_CONSENT and node in self._presence.online():
+        if run.state is RunState.AWAITING_CONSENT and self._presence.reaches(node):
             proof = await self._relay(run, node, decision, account)
             return await self.decide(Consent(run_id, node, decision, sha256, account, reason=reason, proof=proof))
         run = await self.decide(Consent(run_id, node, decision, sha256, account, reason=reason))
         self.told += 1
-        if node in self._presence.online():  # it said hello before this was there
+        if self._presence.reaches(node):  # it said hello before this was there
             self._background.spawn(self._missed(node))
         return run
 
@@ -314,13 +314,15 @@ def _text(value: Json) -> str:
 
 
 def _told(run: StoredRun, frozen: Bundle, *nodes: str) -> dict[str, dict[str, Json]]:
-    """Node to the proposal as it is sent there; its text is one for all."""
-    said: dict[str, Json] = {
-        "run": run.id,
-        "sha256": run.bundle_hash,
-        "text": frozen.text,
-        "proposer": run.proposer,
-        "purpose": str(run.config.get("purpose", "")),
-        "expires": iso(run.expires),
-    }
-    return {node: {**said, "dataset": frozen.content["datasets"].get(node)} for node in nodes}
+    """Node to the proposal as it is sent there; its text is one for all, and written once for all."""
+    said = Written(
+        {
+            "run": run.id,
+            "sha256": run.bundle_hash,
+            "text": frozen.text,
+            "proposer": run.proposer,
+            "purpose": str(run.config.get("purpose", "")),
+            "expires": iso(run.expires),
+        }
+    )
+    return {node: said.headed("dataset", frozen.content["datasets"].get(node)) for node in nodes}

@@ -288,7 +288,7 @@ class RunLife:
             for sha in self._store.rounds.forget(run.id):
                 self._store.blobs.delete(sha)
 
-        await asyncio.gather(*(tell(node) for node in run.nodes if node in self._presence.online()))
+        await asyncio.gather(*(tell(node) for node in run.nodes if self._presence.reaches(node)))
         await patiently(forget, f"giving up the states of run {run.id}")
 
 

@@ -72,6 +72,11 @@ class Presence:
         fresh = self._transport.online() & self._greeted
         return frozenset(n for n in fresh if self._heard.get(n, 0.0) > oldest)
 
+    def reaches(self, node: str) -> bool:
+        """Whether this node can be asked now; nobody else is looked at."""
+        fresh = self._heard.get(node, 0.0) > time.monotonic() - self._stale_s
+        return fresh and node in self._greeted and node in self._transport.online()
+
     async def request(self, node: str, message: Message, progress: Progress = lambda: None) -> Message:
         def moved() -> None:
             self._heard[node] = time.monotonic()
@@ -113,7 +118,7 @@ class Presence:
 
     def busy(self, node: str) -> bool:
         """Whether the node is on line and said last that it works on a task."""
-        return self._busy.get(node, False) and node in self.online()
+        return self._busy.get(node, False) and self.reaches(node)
 
     def status(self, node: str, last: float | None) -> str:
         """``online``, ``stale`` or ``offline``; ``last``: when it was heard before this process

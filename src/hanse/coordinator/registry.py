@@ -107,7 +107,7 @@ def client(node: Node, presence: Presence, settings: CoordinatorSettings, column
     return {
         "client_id": node.id,
         "status": presence.status(node.id, node.last_heartbeat),
-        "connected": node.id in presence.online(),
+        "connected": presence.reaches(node.id),
         "busy": presence.busy(node.id),
         "last_heartbeat": iso(presence.last_heard(node.id, node.last_heartbeat)),
         "registered_at": iso(node.registered_at),
@@ -125,7 +125,7 @@ def node_view(
     return {
         "id": node.id,
         "status": status,
-        "connected": node.id in presence.online(),
+        "connected": presence.reaches(node.id),
         "busy": presence.busy(node.id),
         "enrolled": enrolled(node),
         "owner": node.owner,

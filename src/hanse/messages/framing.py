@@ -25,7 +25,7 @@ from hanse.messages.buffers import Allocate, Array, Buffer, Buffered, Layout, Me
 from hanse.messages.compression import LEAST_BYTES, Packer, unpacked
 from hanse.messages.header import header, read_header
 from hanse.messages.records import CHUNK_BYTES, Message, Record, envelope, opened, payload, receipt_of
-from hanse.messages.strict_json import Json, dumps, loads
+from hanse.messages.strict_json import Json, dumps, loads, quoted
 
 MAX_MESSAGE_BYTES = 64 << 30  # more is no model that is known; what there is room for is less, and asked before
 
@@ -207,7 +207,9 @@ def begin(message: Message, stream: int, edition: int = 0, again: bool = False) 
     """
     layout = Layout.of(message.body.arrays)
     edition |= _AGAIN if again else 0
-    return _BEGIN_HEAD.pack(_BEGIN, stream, layout.nbytes, edition) + header(layout, envelope(message))
+    return _BEGIN_HEAD.pack(_BEGIN, stream, layout.nbytes, edition) + header(
+        layout, envelope(message), quoted(message.body.data)
+    )
 
 
 def parts(

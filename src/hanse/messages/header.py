@@ -20,9 +20,10 @@ _KNOWN_CHARACTERS = 64 << 10
 _known: dict[str, Layout] = {}  # what followed the metadata of a header that was found good
 
 
-def header(layout: Layout, metadata: Mapping[str, str]) -> bytes:
-    """The header as bytes, filled up to a multiple of eight. Raises ``TooLarge``."""
-    text = f"{_START}{in_order(metadata)}{_places(layout)}}}".encode()
+def header(layout: Layout, metadata: Mapping[str, str], data: str) -> bytes:
+    """The header as bytes, filled up to a multiple of eight; ``data`` is a string of JSON already, and stands behind
+    the other ``metadata``. Raises ``TooLarge``."""
+    text = f'{_START}{in_order(metadata)[:-1]},"data":{data}}}{_places(layout)}}}'.encode()
     text += b" " * (-len(text) % 8)
     if len(text) > MAX_HEADER_BYTES:
         raise TooLarge(

@@ -13,7 +13,7 @@ from blake3 import blake3
 from hanse.errors import WireError
 from hanse.messages.buffers import Array, Buffer, Buffered, Layout, Memory, stretches
 from hanse.messages.header import MAX_HEADER_BYTES, header, read_header
-from hanse.messages.strict_json import Json, Received, as_it_travels, dumps, loads
+from hanse.messages.strict_json import Json, Received, as_it_travels, dumps, in_order, loads, quoted
 
 WIRE_VERSION = 1
 CHUNK_BYTES = 2 << 20
@@ -67,13 +67,12 @@ class Message:
 
 
 def envelope(message: Message) -> dict[str, str]:
-    """The strings of a message's header."""
+    """The strings of a message's header, but for its data."""
     return {
         "hanse": str(WIRE_VERSION),
         "kind": message.kind,
         "id": message.id,
         "sender": message.sender,
-        "data": as_it_travels(message.body.data),
     }
 
 
@@ -103,7 +102,7 @@ def opened(metadata: Mapping[str, str]) -> tuple[str, str, str, dict[str, Json]]
 def pieces(record: Record, chunk: int = CHUNK_BYTES) -> Iterator[bytes | memoryview]:
     """The bytes of a record, a piece at a time: for hashing and writing without a copy."""
     layout = Layout.of(record.arrays)
-    text = header(layout, {"hanse": str(WIRE_VERSION), "data": dumps(record.data)})
+    text = header(layout, {"hanse": str(WIRE_VERSION)}, in_order(dumps(record.data)))
     yield struct.pack("<Q", len(text)) + text
     yield from stretches(record.arrays, layout, chunk)
 
@@ -183,7 +182,7 @@ def fingerprint(record: Record) -> str:
 
 def head(message: Message) -> bytes:
     """The header of a message, for a carrier that moves the payload by itself."""
-    return header(Layout.of(message.body.arrays), envelope(message))
+    return header(Layout.of(message.body.arrays), envelope(message), quoted(message.body.data))
 
 
 def payload(record: Record, chunk: int = CHUNK_BYTES) -> Iterator[memoryview]:

@@ -26,7 +26,7 @@ class Written(dict[str, Json]):
     '{"a":2,"b":1}'
     """
 
-    __slots__ = ("_text",)
+    __slots__ = ("_quoted", "_text")
 
     @property
     def text(self) -> str:
@@ -34,6 +34,27 @@ class Written(dict[str, Json]):
         if not hasattr(self, "_text"):
             self._text = dumps(dict(self))
         return self._text
+
+    @property
+    def quoted(self) -> str:
+        """This text as a string of JSON."""
+        if not hasattr(self, "_quoted"):
+            self._quoted = in_order(self.text)
+        return self._quoted
+
+    def headed(self, name: str, value: Json) -> Written:
+        """The same with one more name, which stands before all others: what they say is not written anew.
+
+        >>> dumps(Written({"b": 1, "c": 2}).headed("a", 3))
+        '{"a":3,"b":1,"c":2}'
+        """
+        if not self or name >= min(self):
+            raise ValueError(f"{name!r} does not stand before {', '.join(self) or 'nothing'}")
+        found = Written({name: value, **self})
+        first = f"{dumps({name: value})[:-1]},"
+        found._text = first + self.text[1:]
+        found._quoted = in_order(first)[:-1] + self.quoted[2:]
+        return found
 
 
 class Received(dict[str, Json]):
@@ -57,6 +78,11 @@ def as_it_travels(value: Mapping[str, Json]) -> str:
     ('{"a":2,"b":1}', '{"b": 1, "a": 2}')
     """
     return value.text if type(value) is Received else dumps(value)
+
+
+def quoted(value: Mapping[str, Json]) -> str:
+    """:func:`as_it_travels` as a string of JSON."""
+    return value.quoted if type(value) is Written else in_order(as_it_travels(value))
 
 
 def dumps(value: Json) -> str:
