@@ -49,7 +49,8 @@ class OpenVSwitch:
         )
 
     def vsctl(self, *words: str) -> str:
-        return run("ovs-vsctl", f"--db=unix:{self.folder}/db.sock", "--timeout=120", *words)
+        # one that was killed has left its socket, which is there before the new one listens
+        return run("ovs-vsctl", f"--db=unix:{self.folder}/db.sock", "--retry", "--timeout=120", *words)
 
     def flows(self) -> list[str]:
         """What it has now, a line each, by whoever set it."""
