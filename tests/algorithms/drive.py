@@ -57,13 +57,14 @@ class Drive:
             if isinstance(ask, Done):
                 break
             found, failures, sent = [], {}, {}
+            common = load(dump(ask.record))
             for node in sorted(self._asked(ask), reverse=reverse):
                 if self.there and not self.there(node, len(self.records)):
                     failures[node] = "lost its connection"
                     continue
                 site = self._site(node) if self.forgetful else self.sites[node]
                 site.step = len(self.records)
-                record = load(dump(ask.each.get(node, ask.record)))
+                record = load(dump(ask.each[node])) if node in ask.each else common
                 try:
                     body = gather.reply(
                         "answer", record, lambda a, s=site: self.algorithm.answer(s, a), Party(site.node)
@@ -89,12 +90,14 @@ class Drive:
                     break
                 except Unusable as error:
                     gathered = gathered.without(error.nodes)
-            state = load(dump(state))
+            kept = load(dump(state))
+            if len(self.records) % 3 == 0:  # from a checkpoint; a run goes on from the state that it made
+                state = kept
             self.labels.append(ask.label)
             self.contributions.append(sent)
             self.failures.append(dict(gathered.failures))
             self.records.append(dict(self.algorithm.metrics(state)))
-            self.states.append(state)
+            self.states.append(kept)
         self.state = state
         return self.algorithm.result(state)
 
