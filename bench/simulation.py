@@ -10,9 +10,10 @@ rounds are left out: most of what is set up for a site is done in them. ``update
 machine does.
 
 ``loop by hand`` is PyTorch without any framework, in one thread, measured in the same run; ``of_loop_by_hand`` is by
-processor time. ``peers_of_theirs`` are not measured here: they are what Flower 1.42 with two Ray actors, pfl-research
-0.6 in one process and in two, and FedJAX 0.0.17 did on one idle machine of 2 cores in November 2026, over such a loop
-there, by the clock.
+processor time. ``--flower-simulation`` and ``--pfl`` name the Pythons of environments with Flower and pfl-research,
+which then run beside it: the same module, rows and steps, measured alike. ``peers_of_theirs`` are not measured here:
+they are what Flower 1.42 with two Ray actors, pfl-research 0.6 in one process and in two, and FedJAX 0.0.17 did on one
+idle machine of 2 cores in November 2026, over such a loop there, by the clock.
 
     python bench/simulation.py --rounds 30
 """
@@ -20,6 +21,7 @@ there, by the clock.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -28,34 +30,21 @@ import types
 import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _plans import KINDS, ROWS, SITES
 from _processes import spent
 from _report import Report
 
 import hanse
 
-SITES, ROWS = 100, 100
 BEFORE = 8  # rounds, after which nearly every site has been asked once
-LINEAR = """
-import torch
-
-def build(task, options):
-    return torch.nn.Linear(len(task.features), task.outputs)
-"""
-NETWORK = """
-from torch import nn
-
-def build(task, options):
-    first, second = nn.Conv2d(1, 16, 5), nn.Conv2d(16, 32, 5)
-    convolutions = nn.Sequential(first, nn.ReLU(), nn.MaxPool2d(2), second, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
-    return nn.Sequential(convolutions, nn.Linear(512, 169), nn.ReLU(), nn.Linear(169, task.outputs))
-"""
-KINDS: dict[str, tuple[str, int, int, dict[str, float]]] = {  # plan, columns, classes, peers
-    "tab": (LINEAR, 30, 2, {"loop": 4527, "flower": 159, "pfl": 1285, "pfl 2": 2232, "fedjax": 2645}),
-    "lr": (LINEAR, 784, 62, {"loop": 1744, "flower": 121, "pfl": 915, "pfl 2": 1394, "fedjax": 1509}),
-    "cnn": (NETWORK, 0, 62, {"loop": 47, "flower": 49, "pfl": 56, "pfl 2": 98, "fedjax": 86}),
+PEERS = {  # what they did over such a loop elsewhere
+    "tab": {"loop": 4527, "flower": 159, "pfl": 1285, "pfl 2": 2232, "fedjax": 2645},
+    "lr": {"loop": 1744, "flower": 121, "pfl": 915, "pfl 2": 1394, "fedjax": 1509},
+    "cnn": {"loop": 47, "flower": 49, "pfl": 56, "pfl 2": 98, "fedjax": 86},
 }
 
 
@@ -103,7 +92,7 @@ def by_hand(kind: str, rounds: int) -> tuple[float, float]:
     """Updates a second and a CPU second of a loop over PyTorch without any framework: what a simulation could save."""
     import torch
 
-    source, columns, classes, _ = KINDS[kind]
+    source, columns, classes = KINDS[kind]
     rng, names = np.random.default_rng(0), dict[str, Any]()
     exec(source, names)
     outputs = 1 if classes == 2 else classes
@@ -148,9 +137,28 @@ HOW: dict[str, dict[str, Any]] = {
 }
 
 
-def speed(kind: str, rounds: int) -> Iterator[dict[str, Any]]:
-    """A line for each way to simulate."""
-    source, columns, classes, peers = KINDS[kind]
+def peers_here(kind: str, rounds: int, flower: str | None, pfl: str | None) -> Iterator[tuple[str, float, float]]:
+    """The same by peers, each in the environment of its Python: what it is, updates a second and a CPU second."""
+    own, folder = [kind, str(rounds), str(BEFORE)], Path(__file__).parent
+    programs: dict[str, list[str]] = {}
+    if pfl is not None:
+        script = str(folder / "_pfl_clients.py")
+        programs["pfl-research"] = [pfl, script, *own]
+        launched = [pfl, "-m", "torch.distributed.run", "--nproc-per-node", "2", script, *own]
+        programs["pfl-research, 2 processes"] = launched
+    if flower is not None:
+        programs["Flower, 2 actors of Ray"] = [flower, str(folder / "_flower_clients.py"), *own, "2"]
+    for name, program in programs.items():
+        done = subprocess.run(program, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        found = [line for line in done.stdout.splitlines() if "FOUND " in line]
+        if not found:
+            raise RuntimeError(f"{name} ended without figures: {done.stderr[-2000:]}")
+        yield name, *json.loads(found[-1].partition("FOUND ")[2])
+
+
+def speed(kind: str, rounds: int, flower: str | None, pfl: str | None) -> Iterator[dict[str, Any]]:
+    """A line for each way to simulate, and for each peer that is here."""
+    (source, columns, classes), peers = KINDS[kind], PEERS[kind]
     frames = sites(columns, classes)
     said = ", ".join(f"{name} {value / peers['loop']:.2f}" for name, value in peers.items() if name != "loop")
     by_hand(kind, 1)  # what is loaded first
@@ -162,6 +170,8 @@ def speed(kind: str, rounds: int) -> Iterator[dict[str, Any]]:
         with hanse.simulate(frames, **settings) as federation:
             clock, cpu = updates(federation, source, rounds)
         yield _line(kind, how, clock, cpu, base, said)
+    for name, clock, cpu in peers_here(kind, rounds, flower, pfl):
+        yield _line(kind, name, clock, cpu, base, said)
 
 
 def _line(kind: str, how: str, clock: float, cpu: float, base: float, said: str) -> dict[str, Any]:
@@ -187,13 +197,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--kinds", default="tab,lr,cnn")
     parser.add_argument("--sites", default="100,1000,10000")
+    parser.add_argument("--flower-simulation", metavar="PYTHON", help="of an environment with flwr[simulation], torch")
+    parser.add_argument("--pfl", metavar="PYTHON", help="of an environment with pfl, torch, psutil")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     rates = ["updates_a_second", "updates_a_cpu_second", "of_loop_by_hand"]
     report = Report(["model", "sites_train", *rates, "peers_of_theirs"], given.json)
     for kind in filter(None, given.kinds.split(",")):
-        for row in speed(kind, max(2, given.rounds // 6) if kind == "cnn" else given.rounds):
+        rounds = max(2, given.rounds // 6) if kind == "cnn" else given.rounds
+        for row in speed(kind, rounds, given.flower_simulation, given.pfl):
             report.add(row)
     report = Report(["virtual_sites", "peak_memory_mb"], given.json)
     for count in filter(None, given.sites.split(",")):
