@@ -27,7 +27,7 @@ help:
 	@echo "make contracts has local, gRPC, folder, Flower and Ray keep what every transport promises (ten minutes on two cores)"
 	@echo "make proxies has nginx, HAProxy and Envoy between nodes and coordinator (Debian's nginx-light, libnginx-mod-stream, haproxy; 100 MB of Envoy)"
 	@echo "make containers builds the images and runs a federation of them (root; mmdebstrap, buildah, podman, runc)"
-	@echo "make rocrate has a validator of RO-Crates look at a run's evidence (it fetches the context of RO-Crate from w3id.org)"
+	@echo "make rocrate has a validator of RO-Crates look at a run's evidence (it fetches the context of RO-Crate from w3id.org; HANSE_ROCRATE_CACHE=FILE: a cache of it that has that, where the network is closed)"
 	@echo "make fuzz   changes what comes from outside at random (SECONDS=1200 SEED=1): wire, REST as every role, settings, policies, data sets"
 	@echo "make long   the checks that take too long for every day (kill -9 at ten moments, ...)"
 

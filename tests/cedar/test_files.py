@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,11 @@ class Clock:
         return self.now
 
 
+def followed(path: Path, clock: Clock) -> PolicyFiles:
+    """By this clock alone: files that are not dated yet."""
+    return PolicyFiles(path, NODE, clock, lambda: 0.0)
+
+
 def says(files: PolicyFiles) -> bool:
     return files.current().decide("answer", "Ada", "r", FINE).allowed
 
@@ -32,7 +40,7 @@ def says(files: PolicyFiles) -> bool:
 def test_a_change_counts_once_the_files_have_stayed_the_same(tmp_path: Path, folder: bool) -> None:
     file, clock = tmp_path / "a.cedar", Clock()
     file.write_text(YES)
-    files = PolicyFiles(tmp_path if folder else file, NODE, clock)
+    files = followed(tmp_path if folder else file, clock)
     assert says(files)
     file.write_text(YES + NO[:10])  # an editor that has not finished
     assert says(files)
@@ -45,10 +53,60 @@ def test_a_change_counts_once_the_files_have_stayed_the_same(tmp_path: Path, fol
     assert not says(files)
 
 
+class Later:
+    """A date that many seconds after the real one."""
+
+    def __init__(self) -> None:
+        self.by = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.by
+
+
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("what", ["written", "as old and as large as before", "gone", "come"])
+def test_what_changed_while_nothing_was_decided_counts_at_once(tmp_path: Path, folder: bool, what: str) -> None:
+    """What was asked first, an hour after an owner had forbidden it, was allowed: only then the change was seen, and
+    it had to settle."""
+    file, clock, date = tmp_path / "rules" / "a.cedar", Clock(), Later()
+    file.parent.mkdir()
+    file.write_text(YES + "/" * (len(NO) - 1) + "\n")
+    before = file.stat()
+    files = PolicyFiles(file.parent if folder else file, NODE, clock, date)
+    assert says(files)
+    if what == "written":
+        file.write_text(YES + NO)
+    elif what == "as old and as large as before":
+        file.write_text(YES + NO)
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    elif what == "gone":
+        file.unlink()
+    elif not folder:
+        return
+    else:
+        (file.parent / "b.cedar").write_text(NO)
+    date.by = 3600.0
+    if what == "gone":
+        with pytest.raises(NotNow):
+            says(files)
+    else:
+        assert not says(files)
+
+
+def test_a_folder_that_is_gone_with_what_held_it_permits_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "a.cedar").write_text(YES)
+    files = PolicyFiles(tmp_path / "a" / "b", NODE, Clock())
+    assert says(files)
+    shutil.rmtree(tmp_path / "a")
+    with pytest.raises(NotNow):
+        says(files)
+
+
 def test_nothing_is_decided_while_they_cannot_be_read(tmp_path: Path) -> None:
     file, clock = tmp_path / "a.cedar", Clock()
     file.write_text(YES)
-    files = PolicyFiles(file, NODE, clock)
+    files = followed(file, clock)
     for broken in ("permit (principal, action", YES.replace(";", " when { context.purpos == 1 };"), NO):
         file.write_text(broken)
         says(files) if files._policies else None
@@ -73,7 +131,7 @@ def test_nothing_is_decided_while_they_cannot_be_read(tmp_path: Path) -> None:
 def test_files_that_come_and_go_in_a_folder_count(tmp_path: Path) -> None:
     clock = Clock()
     (tmp_path / "a.cedar").write_text(YES)
-    files = PolicyFiles(tmp_path, NODE, clock)
+    files = followed(tmp_path, clock)
     for name, text in ((".b.cedar.swp", NO), ("b.cedar~", NO), ("notes.txt", NO)):  # none of them is one
         (tmp_path / name).write_text(text)
         assert says(files)
@@ -94,7 +152,7 @@ def test_a_policy_under_a_name_that_is_not_read_is_not_passed_over(tmp_path: Pat
     """It would forbid nothing, and nobody be told."""
     clock = Clock()
     (tmp_path / "a.cedar").write_text(YES)
-    files = PolicyFiles(tmp_path, NODE, clock)
+    files = followed(tmp_path, clock)
     place = tmp_path / name
     place.parent.mkdir(exist_ok=True)
     place.write_text(NO)

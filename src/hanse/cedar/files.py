@@ -1,8 +1,10 @@
 """Policies in a file, or in all files ``*.cedar`` of a folder, followed as they change.
 
 A change counts once the files have stayed the same for a moment (``SETTLED_S``): an editor may write a file in pieces,
-and the first of them, read by itself, could permit without what forbids. Files that cannot be read any more are no
-policies, and without policies nothing is decided: what is asked meanwhile has to wait (:class:`hanse.errors.NotNow`).
+and the first of them, read by itself, could permit without what forbids. One that was made while nothing was decided
+counts at once, as the files' own time says that it is over (``OVER_S``): what is asked first is decided by it. Files
+that cannot be read any more are no policies, and without policies nothing is decided: what is asked meanwhile has to
+wait (:class:`hanse.errors.NotNow`).
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ from hanse.errors import ConfigError, NotNow
 
 log = logging.getLogger(__name__)
 SETTLED_S = 0.2
+OVER_S = 1.0  # longer, as the clock of a file may be another machine's
 _LARGEST = 4 << 20
 _SUFFIX = ".cedar"
 
-Seen = tuple[tuple[str, int, int, int], ...]
+Seen = tuple[tuple[str, int, int, int, int], ...]
 
 
 def read(path: Path, vocabulary: Vocabulary) -> Policies:
@@ -48,28 +51,41 @@ def read(path: Path, vocabulary: Vocabulary) -> Policies:
 class PolicyFiles:
     """The policies of ``path``, always as they are there now.
 
+    Args:
+        clock: in seconds, from any moment on.
+        date: seconds since 1970, as files are dated.
+
     Raises:
         ConfigError: they cannot be read when they are first.
     """
 
-    def __init__(self, path: Path, vocabulary: Vocabulary, clock: Callable[[], float] = time.monotonic) -> None:
-        self._path, self._vocabulary, self._clock = path, vocabulary, clock
-        self._taken = self._look()
+    def __init__(
+        self,
+        path: Path,
+        vocabulary: Vocabulary,
+        clock: Callable[[], float] = time.monotonic,
+        date: Callable[[], float] = time.time,
+    ) -> None:
+        self._path, self._vocabulary, self._clock, self._date = path, vocabulary, clock, date
+        self._taken, _ = self._look()
         self._policies: Policies | None = read(path, vocabulary)
         self._changed: tuple[Seen, float] | None = None  # what the files are like now, and since when
 
     def current(self) -> Policies:
         """Raises ``NotNow`` where the files cannot be read now; why stands in the log."""
-        seen = self._look()
+        seen, at = self._look()
         if seen == self._taken:
             self._changed = None
-        elif self._changed is None or self._changed[0] != seen:
-            self._changed = (seen, self._clock())
-        elif self._clock() - self._changed[1] >= SETTLED_S:
+        elif self._date() - at >= OVER_S or self._settled(seen):
             self._take(seen)
         if self._policies is None:
             raise NotNow("the policies that decide this cannot be read now; the reason is in the log of who wrote them")
         return self._policies
+
+    def _settled(self, seen: Seen) -> bool:
+        if self._changed is None or self._changed[0] != seen:
+            self._changed = (seen, self._clock())
+        return self._clock() - self._changed[1] >= SETTLED_S
 
     def _take(self, seen: Seen) -> None:
         before, self._taken, self._changed = self._policies, seen, None
@@ -82,18 +98,32 @@ class PolicyFiles:
         was = before.version if before else "none"
         log.info("the policies in %s are now version %s (before: %s)", self._path, self._policies.version, was)
 
-    def _look(self) -> Seen:
+    def _look(self) -> tuple[Seen, float]:
+        """What the files are like, and when that last changed."""
         try:
             status = os.stat(self._path)
             if not stat.S_ISDIR(status.st_mode):  # each decision looks: one call for a file
-                return (("", status.st_mtime_ns, status.st_size, status.st_ino),)
-            found = []
+                return (_mark("", status),), status.st_ctime
+            found, at = [], status.st_ctime  # when a file came or went
             for place in _places(self._path):
                 status = os.stat(place)
-                found.append((place.name, status.st_mtime_ns, status.st_size, status.st_ino))
-            return tuple(found)
+                found.append(_mark(place.name, status))
+                at = max(at, status.st_ctime)
+            return tuple(found), at
         except OSError:
-            return ()
+            return (), _gone(self._path)
+
+
+def _mark(name: str, status: os.stat_result) -> tuple[str, int, int, int, int]:
+    return name, status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns
+
+
+def _gone(path: Path) -> float:
+    """When a file went, as far as its folder tells; long ago where that is gone too."""
+    try:
+        return max(os.stat(place).st_ctime for place in (path, path.parent) if place.exists())
+    except (OSError, ValueError):
+        return float("-inf")
 
 
 def _places(path: Path) -> list[Path]:
