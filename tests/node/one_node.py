@@ -163,7 +163,7 @@ def proposal(bundle: Bundle, run: str = "run-1", node: str = "alpha", **more: Js
         "sha256": bundle.sha256,
         "text": bundle.text,
         "proposer": "Ada",
-        "purpose": "to test",
+        "purpose": str(bundle.config.purpose),
         "expires": expires,
         "dataset": bundle.content["datasets"].get(node),
         **more,
@@ -171,7 +171,8 @@ def proposal(bundle: Bundle, run: str = "run-1", node: str = "alpha", **more: Js
 
 
 def probe(nbytes: int = 64, **settings: Json) -> Bundle:
-    config = RunConfig.parse({"federated_strategy": "probe", "model_options": {"bytes": nbytes}, **settings})
+    settings = {"federated_strategy": "probe", "model_options": {"bytes": nbytes}, "purpose": "to test", **settings}
+    config = RunConfig.parse(settings)
     return hanse.bundle.freeze(config, {"features": [], "kinds": {}}, {})
 
 
@@ -200,7 +201,7 @@ def write_csv(path: Path, rows: int = 60) -> None:
 
 def data_bundle(home: Path, model: str = "logistic_regression", **settings: Json) -> Bundle:
     dataset = Catalogue(home).get("visits")
-    config = RunConfig.parse({"model_name": model, "num_rounds": 2, **settings})
+    config = RunConfig.parse({"model_name": model, "num_rounds": 2, "purpose": "to test", **settings})
     schemas = {"alpha": dict(dataset.schema)}
     alignment = features.align(schemas, "intersection", targets=["disease"], not_features=["Sample"])
     bound = {"alpha": {"name": dataset.name, "version": dataset.version}}

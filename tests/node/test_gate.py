@@ -771,6 +771,20 @@ def test_another_dataset_than_the_one_shown_is_refused(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_another_purpose_than_the_one_that_the_hash_binds_is_refused(tmp_path: Path) -> None:
+    """Its owner, and policies that ask for the purpose, took the coordinator's word for it."""
+
+    async def main() -> None:
+        async with running(tmp_path, policy=Policy(standing="accept-allowed")) as node:
+            for purpose in ("research: heart failure", "", "to test "):
+                with pytest.raises(NotApproved, match="another purpose"):
+                    await node.propose(probe(purpose="to sell"), purpose=purpose)
+            assert not node.agent.approvals.proposals()
+            assert (await node.propose(probe(purpose="to sell"))).data["decision"] == "accept"
+
+    asyncio.run(main())
+
+
 def test_nobody_else_says_in_which_country_a_node_is(tmp_path: Path) -> None:
     """A coordinator that put another one into the proposal would be refused, whatever the policies make of it."""
 

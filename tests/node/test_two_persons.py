@@ -75,12 +75,13 @@ unless { context.purpose like "small: *" };
 
 def test_a_policy_says_what_takes_two(home: Path) -> None:
     (home / "rules.cedar").write_text(SMALL)
+    small = probe(purpose="small: a test")
 
     async def main() -> None:
         policy = {"policy_file": "rules.cedar", "standing": "accept-allowed"}
         async with running(home, policy=policy, consent="coordinator") as node:
-            assert (await node.propose(probe(), "run-2", purpose="small: a test")).data["decision"] == "accept"
-            await node.task(probe(), {"round": 1}, X, run="run-2")
+            assert (await node.propose(small, "run-2")).data["decision"] == "accept"
+            await node.task(small, {"round": 1}, X, run="run-2")
             assert (await node.propose(probe())).data["decision"] == "pending"  # it is not accepted by itself
             [why] = [e.detail["reason"] for e in node.audit() if e.action == "proposal.undecided"]
             assert why == "forbidden by policy 'two-for-large' (what is not small takes two persons)"
@@ -250,7 +251,7 @@ def test_show_says_how_many_have_to_approve(home: Path) -> None:
             said = await asyncio.to_thread(at_rest, home, "show")
             why = "forbidden by policy 'two-for-large' (what is not small takes two persons)"
             assert f"# to approve it: two persons, each with --as NAME ({why})" in said.output
-            await node.propose(probe(), "run-2", purpose="small: a test")
+            await node.propose(probe(purpose="small: a test"), "run-2")
             said = await asyncio.to_thread(CliRunner().invoke, commands, ["show", "run-2", "--home", str(home)])
             assert "# to approve it: one person is enough" in said.output
 

@@ -100,7 +100,7 @@ def test_what_is_accepted_at_once_says_by_which_policy(tmp_path: Path) -> None:
         async with running(tmp_path / "home", policy=own) as node:
             await node.propose(probe())
             assert "policy_file: tests of version" in node.agent.approvals.get("run-1").reason
-            await node.propose(probe(), "run-2", purpose="marketing")
+            await node.propose(probe(purpose="marketing"), "run-2")
             assert node.agent.approvals.get("run-2").state == "pending"
             assert "nothing permits it" in node.audit()[-1].detail["reason"]
 

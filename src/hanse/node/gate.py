@@ -312,12 +312,14 @@ class Gate:
 
 
 def _check_bundle(node: str, country: str, proposal: Proposal) -> None:
-    """The dataset in the proposal must be the one that the hash binds, or the owner would be shown
-    one and asked for another; and nobody else says in which country this node is."""
+    """The dataset and the purpose in the proposal must be those that the hash binds, or the owner would be shown one
+    and asked for another; and nobody else says in which country this node is."""
     content = proposal.content()
-    datasets = content.get("datasets")
-    if not isinstance(datasets, dict) or not isinstance(content.get("config"), dict):
+    datasets, config = content.get("datasets"), content.get("config")
+    if not isinstance(datasets, dict) or not isinstance(config, dict):
         raise WireError("this is not a bundle")
+    if config.get("purpose", "") != proposal.purpose:
+        raise NotApproved("the bundle names another purpose than the proposal")
     bound = datasets.get(node)
     if bound is not None and (not isinstance(bound, dict) or not isinstance(proposal.dataset, Mapping)):
         raise NotApproved("the bundle names a dataset of this node, the proposal does not")
