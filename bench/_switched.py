@@ -36,6 +36,9 @@ class SwitchedRule(policy_file.PolicyFile):
     def decide(self, facts: Facts) -> Decision:
         return super().decide(facts) if SwitchedRule.on else self._without.decide(facts)
 
+    def decides_by(self) -> str:
+        return super().decides_by() if SwitchedRule.on else self._without.decides_by()
+
 
 def follow_signals() -> None:
     """Of a node and a coordinator."""

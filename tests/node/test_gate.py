@@ -19,6 +19,7 @@ from one_node import Node, data_bundle, kept, probe, proposal, running, with_dat
 import hanse
 from hanse import algorithms, policy
 from hanse.bundle import Bundle
+from hanse.cedar import files
 from hanse.cli import group
 from hanse.errors import (
     ConfigError,
@@ -388,7 +389,7 @@ def test_a_rule_that_fails_or_misses_a_fact_says_no(tmp_path: Path, monkeypatch:
 def rule_by(node: Node, *rules: Any) -> None:
     """The gate decides by these rules alone."""
     gate = node.agent.gate
-    gate.stages = tuple(Allowed(rules) if isinstance(stage, Allowed) else stage for stage in gate.stages)
+    gate.stages = tuple(Allowed(lambda: rules) if isinstance(stage, Allowed) else stage for stage in gate.stages)
 
 
 def test_rules_are_asked_once_where_the_work_finds_nothing_new(tmp_path: Path) -> None:
@@ -408,6 +409,40 @@ def test_rules_are_asked_once_where_the_work_finds_nothing_new(tmp_path: Path) -
             rule_by(node, Person())
             await node.task(bundle, ASK, X)
             assert asked == [None]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("what", ["settings", "policies", "nothing"])
+def test_what_the_owner_forbids_while_an_answer_is_computed_does_not_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Rules had said yes before the work, which may take an hour, and were not asked again."""
+    monkeypatch.setattr(files, "OVER_S", 0.0)
+    rules = tmp_path / "rules.cedar"
+    rules.write_text('@id("all") permit (principal, action, resource);')
+
+    async def main() -> None:
+        async with running(tmp_path, policy=Policy(policy_file=str(rules))) as node:
+            bundle, gate = probe(), node.agent.gate
+            await node.approved(bundle)
+            answer = node.agent.worker.answer
+
+            async def meanwhile(*args: Any) -> Any:
+                worked = await answer(*args)
+                if what == "settings":
+                    gate.configure(gate.settings.with_value("allowed_algorithms", "fedavg"))
+                elif what == "policies":
+                    rules.write_text(rules.read_text() + '@id("no") forbid (principal, action, resource);')
+                return worked
+
+            monkeypatch.setattr(node.agent.worker, "answer", meanwhile)
+            if what == "nothing":
+                assert (await node.task(bundle, ASK, X)).nbytes
+                return
+            with pytest.raises(NotAllowed, match="approved_algorithms|'no'"):
+                await node.task(bundle, ASK, X)
+            assert node.audit()[-1].detail["stage"] == "rules"
 
     asyncio.run(main())
 

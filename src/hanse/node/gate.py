@@ -81,7 +81,7 @@ class Gate:
         owner = settings.owner(self._home)
         rules, counted = policy.rules(owner), ledgers(owner)
         persons.note(self._home, rules)
-        approved, allowed = Approved(self.approvals), Allowed(rules)
+        approved, allowed = Approved(self.approvals), Allowed(lambda: self.rules)
         self.stages: tuple[Stage, ...] = (
             Authenticated(),
             approved,

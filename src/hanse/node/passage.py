@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -43,6 +43,7 @@ class Passage:
     proposal: Proposal = field(init=False)
     facts: Facts = field(init=False)
     allowed: Facts | None = None  # the facts that the rules said yes to
+    allowed_by: tuple[Sequence[Rule], list[Json]] | None = None  # these rules, and what each decided by
     decided: str = ""  # what in particular decided, by the rules that have several parts
     reservation: Reservation | None = None
     booked: asyncio.Future[None] | None = None  # what it may use up, on disk while it is computed
@@ -220,19 +221,33 @@ class KnownFacts:
 @dataclass(frozen=True, slots=True)
 class Allowed:
     """What all rules say of the facts. It stands before the work and after it, when the rows that were found are
-    known: the catalogue's count was a promise. Where it was kept, nothing is known that the rules were not told."""
+    known: the catalogue's count was a promise. Where it was kept, and the owner has changed nothing that rules decide
+    by meanwhile, nothing is known that they were not told.
 
-    rules: Sequence[Rule]
+    Args:
+        rules: gives those that count now.
+    """
+
+    rules: Callable[[], Sequence[Rule]]
     name: str = "rules"
 
     def __call__(self, task: Passage) -> Awaitable[None] | None:
-        return self._ask(task) if task.facts != task.allowed else None
+        by, before = _by(self.rules()), task.allowed_by
+        if before is not None and task.facts == task.allowed and before[0] is by[0] and before[1] == by[1]:
+            return None
+        return self._ask(task, by)
 
-    async def _ask(self, task: Passage) -> None:
-        said = await policy.decide(self.rules, task.facts)
+    async def _ask(self, task: Passage, by: tuple[Sequence[Rule], list[Json]]) -> None:
+        said = await policy.decide(by[0], task.facts)
         task.decided = policy.named(said)
         policy.check(said)
-        task.allowed = task.facts
+        task.allowed, task.allowed_by = task.facts, by
+
+
+def _by(rules: Sequence[Rule]) -> tuple[Sequence[Rule], list[Json]]:
+    """Rules, and the version of what those have read that follow something: before they decide, so what changes within
+    is asked again. Raises what cannot be read."""
+    return rules, [rule.decides_by() for rule in rules if hasattr(rule, "decides_by")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,10 @@ class PolicyFile:
             self._files = PolicyFiles(Path(policy.get("home", ""), where), VOCABULARY)
             self.approve_alone = self._alone
 
+    def decides_by(self) -> str:
+        """The version of the policies as they are now; "" where there are none. Raises as :meth:`decide` does."""
+        return self._files.current().version if self._files is not None else ""
+
     def decide(self, facts: Facts) -> Decision:
         """Raises ``NotNow`` where the policies were changed and cannot be read."""
         if self._files is None:
