@@ -85,7 +85,7 @@ def test_at_a_node_the_same_is_approved_by_itself_and_another_is_asked(tmp_path:
             for run, changed, more in (
                 ("run-3", probe(128), {}),
                 ("run-4", bundle, {"proposer": "Eve"}),
-                ("run-5", bundle, {"purpose": "something else"}),
+                ("run-5", probe(purpose="something else"), {}),
             ):
                 said = await node.propose(changed, run, **more)
                 assert said.data["decision"] == "pending", run
