@@ -12,7 +12,7 @@ import pytest
 from hanse.bundle import freeze
 from hanse.cedar import files
 from hanse.config import RunConfig
-from hanse.coordinator import driving
+from hanse.coordinator import driving, governance
 from hanse.coordinator.evidence import POLICIES
 from hanse.coordinator.governance import Governance, OwnPolicies, RunAdmission
 from hanse.coordinator.settings import CoordinatorSettings
@@ -221,6 +221,49 @@ def test_each_question_is_asked_of_the_policies_as_they_are_and_a_step_by_one_lo
             await admission.refused(ask, step, "ab")  # sees that they have changed
             assert [*await admission.refused(ask, step, "ab")] == ["b"] * (step % 2)
             assert looks == 4  # take_part and share_model, whatever the number of nodes
+
+    asyncio.run(body())
+
+
+ROLE = '@id("scientists") forbid (principal, action == Action::"share_model", resource)\n'
+ROLE += 'unless { context.role == "data_scientist" };\n'
+
+
+def test_a_run_of_an_account_that_was_disabled_has_no_role(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Policies heard the role that it had had."""
+    monkeypatch.setattr(driving, "_RETRY_S", 0.05)
+
+    async def test(f: Federation) -> None:
+        run = (await f.propose(auto_start=False))["session_id"]
+        await f.until(lambda _: f.store.consents.tally(run).complete)
+        who = f.store.accounts.find("sci")
+        assert who is not None
+        f.store.accounts.disable(who.id)
+        await f.ok("op", "POST", f"/api/training/sessions/{run}/execute", status=202)
+        assert await f.state(run, "paused", "completed") == "paused"
+        assert "policy 'scientists'" in f.store.runs.get(run).reason
+        assert f.nodes["a"].tasks == []
+
+    governed(tmp_path, ALL + ROLE, test)
+
+
+def test_a_role_that_is_another_one_in_the_middle_of_a_run_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(governance, "_ROLE_S", 0.0)
+    rules = tmp_path / "rules.cedar"
+    rules.write_text(ALL + ROLE)
+    config = RunConfig.parse({"federated_strategy": "probe"})
+    frozen, roles = freeze(config, {"features": [], "kinds": {}}, {}), ["data_scientist", "data_owner", ""]
+    engine = Governance(OwnPolicies(rules, tmp_path / "kept"), lambda *_: None)
+    about = (frozen, "r", "ada", "data_scientist", "ab", {}, lambda: roles.pop(0))
+    admission = RunAdmission(engine, *about)
+
+    async def body() -> None:
+        ask = Ask(Record({}), Combine.SUM, "probe", 1)
+        assert await admission.refused(ask, 0, "ab") == {}
+        assert {*await admission.refused(ask, 1, "ab")} == {*"ab"}
+        assert {*await admission.refused(ask, 2, "ab")} == {*"ab"}
 
     asyncio.run(body())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -28,6 +29,7 @@ from hanse.whole_files import write_whole
 VOCABULARY = Vocabulary(
     {"propose": Proposing, "take_part": Participation, "share_model": Participation, "read_result": Reading}
 )
+_ROLE_S = 1.0  # a role is looked up again after so long
 _REMEMBERED = 10_000  # decisions that were noted, so that only another one is noted again
 
 log = logging.getLogger(__name__)
@@ -154,7 +156,9 @@ class RunAdmission:
     """Of one run: which of its nodes may be sent a step (:class:`hanse.choice.Admission`).
 
     Args:
+        role: of who proposed it.
         failures: node to how many steps it gave nothing usable in, so far.
+        role_now: looks which role that is by now, as it may be another one, or none, before the run is over. Blocks.
     """
 
     def __init__(
@@ -166,8 +170,10 @@ class RunAdmission:
         role: str,
         nodes: Sequence[str],
         failures: Mapping[str, int],
+        role_now: Callable[[], str] | None = None,
     ) -> None:
         self._governance, self._person = governance, proposer
+        self._role_now, self._looked = role_now, time.monotonic()
         self._run = {**of_run(bundle, run, proposer, len(nodes)), "role": role}
         self._datasets: Mapping[str, Mapping[str, Json]] = bundle.content["datasets"]
         self._tags = tuple(bundle.config.tags)
@@ -175,6 +181,9 @@ class RunAdmission:
 
     async def refused(self, ask: Ask, step: int, nodes: Sequence[str]) -> dict[str, str]:
         """Those of ``nodes`` that may not be sent this, and why."""
+        if self._role_now is not None and time.monotonic() - self._looked >= _ROLE_S:
+            self._run["role"] = await asyncio.to_thread(self._role_now)
+            self._looked = time.monotonic()
         where: dict[str, Any] = {"step": step, "round": ask.round, "label": ask.label, "time": now()}
         asked = [self._facts(node, **where, bytes=ask.each.get(node, ask.record).nbytes) for node in nodes]
         found = await self._governance.refused("take_part", self._person, asked)

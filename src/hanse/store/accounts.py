@@ -144,9 +144,9 @@ class Accounts:
             return None if row is None else self._account(connection, row)
 
     def role(self, account_name: str) -> str:
-        """Of the account of this name; "" where there is none."""
+        """Of the account of this name; "" where there is none that still opens anything."""
         found = self.find(account_name)
-        return "" if found is None else str(found.role)
+        return "" if found is None or found.disabled else str(found.role)
 
     def list(self, role: str | None = None) -> Sequence[UserAccount]:
         """All, or those of a role, oldest first."""
