@@ -163,7 +163,7 @@ def proposal(bundle: Bundle, run: str = "run-1", node: str = "alpha", **more: Js
         "sha256": bundle.sha256,
         "text": bundle.text,
         "proposer": "Ada",
-        "purpose": str(bundle.config.purpose),
+        "purpose": bundle.content["config"].get("purpose", ""),
         "expires": expires,
         "dataset": bundle.content["datasets"].get(node),
         **more,

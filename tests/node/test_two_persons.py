@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from one_node import probe, proposal, running
+from test_at_a_node import answer, people, query
 
 import hanse.policy
 from hanse.cedar import files
@@ -102,6 +103,26 @@ def test_a_policy_says_what_takes_two(home: Path) -> None:
 
 
 ALL = '@id("all") permit (principal, action, resource);'
+
+
+@pytest.mark.parametrize("how", ["setting", "policy"])
+def test_statistics_are_not_answered_at_once_where_they_take_two(home: Path, how: str) -> None:
+    """Settings that let them be answered at once answered them without anybody, whatever policies said of that."""
+    (home / "rules.cedar").write_text(SMALL if how == "policy" else ALL)
+    asked = query(people(home), ["mean", ["age"], {}, []])
+
+    async def main() -> None:
+        more = {"policy_file": "rules.cedar", "allow_federated_analytics": True, "two_persons": how == "setting"}
+        async with running(home, policy=more) as node:
+            assert (await node.propose(asked)).data["decision"] == "pending"
+            with pytest.raises(NotApproved, match="not decided yet"):
+                await answer(node, asked)
+            for name in ("ada", "bob"):
+                done = await asyncio.to_thread(approve, home, name)
+            assert done["state"] == "approved"
+            assert (await answer(node, asked)).arrays
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(

@@ -187,12 +187,16 @@ class Gate:
         at_once = algorithms.at_once(proposal.content()["config"].get("federated_strategy"))
         known_well = self.standing.fitting(proposal) if proposal.state == "pending" and not at_once else None
         accepts = proposal.state == "pending" and self.settings.policy.standing == "accept-allowed"
-        if (known_well or accepts) and not at_once and not (one := await self.alone(proposal)).allowed:
-            known_well, accepts = None, False  # only what needs no data is approved by itself then
-            self._record("proposal.undecided", "standing policy", proposal.run, {"reason": one.reason})
+        two = False  # then nothing is approved by itself
         if proposal.state == "pending" and (at_once or known_well or accepts):
+            one = await self.alone(proposal)
+            if two := not one.allowed:
+                self._record("proposal.undecided", "standing policy", proposal.run, {"reason": one.reason})
+        if proposal.state == "pending" and (at_once or ((known_well or accepts) and not two)):
             said = await self.examine(proposal)
             if said and all(decision.allowed for decision in said):
+                if two:
+                    return proposal
                 by = policy.named(said)
                 passed = f"passes all rules ({by})" if by else "passes all rules"
                 if known_well is None:
