@@ -175,13 +175,12 @@ def test_events_of_a_training_are_in_a_log_that_shows_changes(tmp_path: Path) ->
 
 
 def test_policies_that_cannot_be_read_answer_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hanse.cedar.files.SETTLED_S", 0.0)
+    monkeypatch.setattr("hanse.cedar.files.OVER_S", 0.0)
 
     async def body() -> None:
         async with client(rules(tmp_path), tmp_path / "home") as it:
             assert (await it.get("/health")).json()["status"] == "healthy"
             (tmp_path / "rules.cedar").write_text("permit (")
-            await it.get("/health")
             assert (await it.get("/health")).status_code == 503
             answer = await it.post("/check/client_eligibility", json=FINE)
             assert (answer.status_code, answer.json()["allowed"]) == (503, False)

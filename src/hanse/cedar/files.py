@@ -85,6 +85,7 @@ class PolicyFiles:
     def _settled(self, seen: Seen) -> bool:
         if self._changed is None or self._changed[0] != seen:
             self._changed = (seen, self._clock())
+            return False
         return self._clock() - self._changed[1] >= SETTLED_S
 
     def _take(self, seen: Seen) -> None:
