@@ -495,6 +495,9 @@ def test_what_an_algorithm_keeps_of_an_answer_is_never_overwritten(
 
 def test_memory_in_use_and_kept_is_no_more_than_was_in_use_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_memory, "_KEPT_BYTES", 1 << 20)
+    free = shared_memory.available()
+    assert free > 0
+    monkeypatch.setattr(shared_memory, "available", lambda: free)
     pool = SharedPool()
     held = [pool.shared(3 << 20), pool.shared(3 << 20)]
     held.clear()
@@ -503,6 +506,9 @@ def test_memory_in_use_and_kept_is_no_more_than_was_in_use_at_once(monkeypatch: 
     assert pool._free == []
     held.clear()
     assert sum(kept.capacity for kept in pool._free) == 19 << 20
+    free = 3 * 16 << 20  # memory is short: the oldest goes
+    del (held := [pool.shared(2 << 20)])[:]
+    assert [kept.capacity for kept in pool._free] == [3 << 20]
     pool.clear()
     del (small := [pool.shared(2 << 20)])[:]
     assert not small

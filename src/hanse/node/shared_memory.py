@@ -4,7 +4,7 @@ A model of 100 MB that came over the network lies in such memory from its first 
 maps it: it is never copied through a pipe. Pages that exist already and are mapped are several times
 as fast to fill as fresh ones, so memory that nobody looks at any more is kept, with its mapping, for the
 next payload; at both ends, until the run is over. What is kept and what is in use are never more together than was in
-use at once before, so a node needs no more for it than one step takes.
+use at once before, so a node needs no more for it than one step takes; and where memory is short, it goes at once.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from hanse.messages import Buffer, Memory
 
 INLINE_BYTES = 64 << 10  # up to here a copy through the socket is cheaper than mapping
 _KEPT = 3
-_KEPT_BYTES = 1 << 30  # or what was in use at once
-_LENT = 2  # with a task: where it lies, and where its answer may
+_KEPT_BYTES = 1 << 30  # or what was in use at once, where that is not too much of the machine's
+_SHARE = 3  # a third of what is available
 _WASTE = 4  # reuse memory of at most so many times the size that is needed
 
 Window = np.ndarray[Any, np.dtype[np.uint8]]  # memory that is looked at: alive as long as any view of it
@@ -166,7 +166,9 @@ class SharedPool:
             self._trim()
 
     def _trim(self) -> None:
-        most = max(_KEPT_BYTES, self._most - self._in_use)
+        most = _KEPT_BYTES
+        if sum(kept.capacity for kept in self._free) > most:
+            most = max(most, min(self._most - self._in_use, available() // _SHARE))
         while len(self._free) > _KEPT or sum(kept.capacity for kept in self._free) > most:
             os.close(self._free.pop(0).fd)
 
@@ -193,13 +195,23 @@ class Mappings:
         if mapping is None or len(mapping) < nbytes:
             mapping = attach(fd, nbytes)
         self._kept[key] = mapping
-        while len(self._kept) > _KEPT or (len(self._kept) > _LENT and sum(map(len, self._kept.values())) > _KEPT_BYTES):
+        while len(self._kept) > _KEPT or sum(map(len, self._kept.values())) > _KEPT_BYTES:
             self._kept.popitem(last=False)
         return np.frombuffer(mapping, np.uint8, nbytes)
 
     def clear(self) -> None:
         """Let go of everything; what is still looked at goes with the last look."""
         self._kept.clear()
+
+
+def available() -> int:
+    """Bytes of this machine's memory that can be had without taking anything from a process; 0: it does not say."""
+    try:
+        with open("/proc/meminfo") as file:
+            found = next(line for line in file if line.startswith("MemAvailable:"))
+        return int(found.split()[1]) * 1024
+    except (OSError, StopIteration, ValueError, IndexError):
+        return 0
 
 
 def make(nbytes: int) -> int:
