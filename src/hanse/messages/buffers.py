@@ -62,11 +62,13 @@ class ArrayPlace:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The places of all arrays of a record, in the order of the bytes. ``text`` is kept by the header."""
+    """The places of all arrays of a record, in the order of the bytes. ``text`` is kept by the header, ``named`` by
+    receipts."""
 
     places: Mapping[str, ArrayPlace]
     nbytes: int
     text: list[str] = field(default_factory=list, compare=False, repr=False)
+    named: list[bytes] = field(default_factory=list, compare=False, repr=False)
 
     @staticmethod
     def of(arrays: Mapping[str, Array]) -> Layout:

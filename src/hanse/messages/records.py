@@ -163,10 +163,10 @@ def receipt(record: Record) -> str:
 
 def receipt_of(data: Mapping[str, Json], layout: Layout) -> blake3:
     """What makes a :func:`receipt`: it is to be given the payload, in the order of its bytes."""
-    found = blake3(as_it_travels(data).encode())
-    for name, place in layout.places.items():
-        found.update(f"\0{name}\0{place.dtype.str}{place.shape}".encode())
-    return found
+    if not layout.named:
+        named = (f"\0{name}\0{place.dtype.str}{place.shape}" for name, place in layout.places.items())
+        layout.named.append("".join(named).encode())
+    return blake3(as_it_travels(data).encode() + layout.named[0])
 
 
 def fingerprint(record: Record) -> str:
