@@ -2,7 +2,8 @@
 
 ``round``: a federation of real processes whose rounds send so many bytes each way (the probe), beside a gRPC stream
 that does nothing but move and add up the same bytes, with TLS, and writes each round's sum to disk beside the next
-round (``ratio`` to ``floor_seconds``); ``bare_seconds`` is that stream without TLS, whose bytes never see a disk. Of
+round (``ratio`` to ``floor_seconds``); ``bare_seconds`` is that stream without TLS, whose bytes never see a disk.
+The first rounds, whose memory is new, count for neither: ``seconds`` is the shortest of those between two rounds. Of
 the coordinator: ``own_mb``, the most memory above idle that the system could not take back from it (anonymous pages,
 looked at every 20 ms), and ``resident_mb``, the peak of all its pages above idle: those of files are the system's,
 which writes them out where memory is short. A node and its worker need two models together where these are over 1 GiB
@@ -132,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bytes", type=size, default=4 << 30, help="of the model; 0: no rounds")
     parser.add_argument("--nodes", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--line-bytes", type=size, default=750 << 20, help="of the message over the line; 0: none")
     parser.add_argument("--mbit", type=float, default=50.0, help="megabits per second of the line")
     parser.add_argument("--cuts", type=int, default=10)
