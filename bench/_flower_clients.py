@@ -22,6 +22,7 @@ FOLDER = str(Path(__file__).resolve().parent)
 sys.path[:] = [place for place in sys.path if place != FOLDER]  # its statistics.py is not Python's
 PLANS = runpy.run_path(str(Path(FOLDER) / "_plans.py"))
 os.environ.update(FLWR_TELEMETRY_ENABLED="0", FLWR_DISABLE_UPDATE_CHECK="1", RAY_USAGE_STATS_ENABLED="0")
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets everything else on the machine go first
 
 import numpy as np  # noqa: E402
 import psutil  # noqa: E402
