@@ -24,7 +24,7 @@ help:
 	@echo "make search all tests, with new random examples"
 	@echo "make chaos  kills, cuts, full disks, wrong clocks, ... for an hour (SEED=1 MINUTES=60 DATABASE=sqlite or postgresql), then proves that nothing was lost"
 	@echo "make flower the tests that need Flower, which has an environment of its own (20 to 45 minutes on two cores)"
-	@echo "make contracts has local, gRPC, folder, Flower and Ray keep what every transport promises (ten minutes on two cores)"
+	@echo "make contracts has local, gRPC, folder, Flower and Ray keep what every transport promises (most of it Flower: up to an hour on two cores that are busy)"
 	@echo "make proxies has nginx, HAProxy and Envoy between nodes and coordinator (Debian's nginx-light, libnginx-mod-stream, haproxy; 100 MB of Envoy)"
 	@echo "make containers builds the images and runs a federation of them (root; mmdebstrap, buildah, podman, runc)"
 	@echo "make rocrate has a validator of RO-Crates look at a run's evidence (it fetches the context of RO-Crate from w3id.org; HANSE_ROCRATE_CACHE=FILE: a cache of it that has that, where the network is closed)"
