@@ -110,7 +110,7 @@ def test_a_client_lives_as_the_document_says(tmp_path: Path) -> None:
             sites = [round["sites"] for round in told["rounds"]]
             assert [sorted(each) for each in sites] == [["a", "b"]] * 3  # round 0 to 2, on each site's own rows
             assert all(site["n_test"] == 15 for each in sites for site in each.values())  # a quarter is held out
-            assert f.nodes["a"].finished == ["completed"]
+            await f.until(lambda _: f.nodes["a"].finished == ["completed"])  # told after the run's own end
 
     asyncio.run(body())
 
