@@ -184,6 +184,7 @@ async def federated(folder: Path, paths: list[Path], columns: int) -> tuple[floa
             "num_rounds": 1,
             "target_column": "",
             "sample_id_column": None,
+            "purpose": "speed",
         }
     )
     policy = Policy(allow_federated_analytics=True, allow_node_statistics=True)

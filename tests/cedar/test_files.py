@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hanse.cedar.files import SETTLED_S, PolicyFiles, read
+from hanse.cedar.files import LOOK_S, SETTLED_S, PolicyFiles, read
 from hanse.cedar.vocabulary import Vocabulary
 from hanse.errors import ConfigError, NotNow
 from hanse.facts import Facts
@@ -21,9 +21,12 @@ NO = '@id("no") forbid (principal, action, resource);\n'
 
 
 class Clock:
+    """Whoever looks at it twice sees time pass, so the files are looked at each time."""
+
     now = 0.0
 
     def __call__(self) -> float:
+        self.now += LOOK_S
         return self.now
 
 

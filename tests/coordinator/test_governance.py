@@ -154,6 +154,7 @@ def test_a_run_that_may_not_go_on_now_waits_and_goes_on_when_it_may(
 ) -> None:
     monkeypatch.setattr(driving, "_RETRY_S", 0.05)
     monkeypatch.setattr(files, "OVER_S", 0.0)
+    monkeypatch.setattr(files, "LOOK_S", 0.0)
     later = (
         '@id("not-now") forbid (principal, action == Action::"share_model", resource) when { context.bytes >= 0 };\n'
     )
@@ -197,6 +198,7 @@ def test_each_question_is_asked_of_the_policies_as_they_are_and_a_step_by_one_lo
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "OVER_S", 0.0)
+    monkeypatch.setattr(files, "LOOK_S", 0.0)
     rules = tmp_path / "rules.cedar"
     rules.write_text(ALL)
     engine = OwnPolicies(rules, tmp_path / "kept")

@@ -176,6 +176,7 @@ def test_events_of_a_training_are_in_a_log_that_shows_changes(tmp_path: Path) ->
 
 def test_policies_that_cannot_be_read_answer_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hanse.cedar.files.OVER_S", 0.0)
+    monkeypatch.setattr("hanse.cedar.files.LOOK_S", 0.0)
 
     async def body() -> None:
         async with client(rules(tmp_path), tmp_path / "home") as it:

@@ -419,6 +419,7 @@ def test_what_the_owner_forbids_while_an_answer_is_computed_does_not_leave(
 ) -> None:
     """Rules had said yes before the work, which may take an hour, and were not asked again."""
     monkeypatch.setattr(files, "OVER_S", 0.0)
+    monkeypatch.setattr(files, "LOOK_S", 0.0)
     rules = tmp_path / "rules.cedar"
     rules.write_text('@id("all") permit (principal, action, resource);')
 

@@ -152,6 +152,7 @@ def test_what_policies_do_not_permit_one_person_does_not_do(home: Path, text: st
 
 def test_while_policies_cannot_be_read_it_takes_two(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "OVER_S", 0.0)
+    monkeypatch.setattr(files, "LOOK_S", 0.0)
     (home / "rules.cedar").write_text(ALL)
 
     async def main() -> None:

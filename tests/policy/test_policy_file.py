@@ -46,6 +46,7 @@ def test_the_rule_says_which_policy_of_which_version_decided(tmp_path: Path) -> 
 
 def test_nothing_is_said_of_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "OVER_S", 0.0)
+    monkeypatch.setattr(files, "LOOK_S", 0.0)
     made = rule(tmp_path)
     (tmp_path / "mine.cedar").write_text("permit (")
     with pytest.raises(NotNow):
@@ -60,6 +61,7 @@ async def answered(node: Node, bundle: Any, step: int) -> None:
 
 def test_at_a_node_the_answer_and_the_audit_name_what_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "OVER_S", 0.0)
+    monkeypatch.setattr(files, "LOOK_S", 0.0)
     (tmp_path / "mine.cedar").write_text(YES + NO)
 
     async def main() -> None:

@@ -22,6 +22,7 @@ from hanse.errors import ConfigError, NotNow
 
 log = logging.getLogger(__name__)
 SETTLED_S = 0.2
+LOOK_S = 0.02  # between two looks: each task is decided by several, and a folder's takes as long as their decisions
 OVER_S = 1.0  # longer, as the clock of a file may be another machine's
 _LARGEST = 4 << 20
 _SUFFIX = ".cedar"
@@ -70,12 +71,16 @@ class PolicyFiles:
         self._taken, _ = self._look()
         self._policies: Policies | None = read(path, vocabulary)
         self._changed: tuple[Seen, float] | None = None  # what the files are like now, and since when
+        self._looked = float("-inf")  # when they were last as they were taken
 
     def current(self) -> Policies:
         """Raises ``NotNow`` where the files cannot be read now; why stands in the log."""
+        now = self._clock()
+        if self._policies is not None and 0 <= now - self._looked < LOOK_S:
+            return self._policies
         seen, at = self._look()
         if seen == self._taken:
-            self._changed = None
+            self._changed, self._looked = None, now
         elif self._date() - at >= OVER_S or self._settled(seen):
             self._take(seen)
         if self._policies is None:
@@ -106,11 +111,13 @@ class PolicyFiles:
             if not stat.S_ISDIR(status.st_mode):  # each decision looks: one call for a file
                 return (_mark("", status),), status.st_ctime
             found, at = [], status.st_ctime  # when a file came or went
-            for place in _places(self._path):
-                status = os.stat(place)
-                found.append(_mark(place.name, status))
-                at = max(at, status.st_ctime)
-            return tuple(found), at
+            with os.scandir(self._path) as entries:
+                for entry in entries:
+                    if _counts(entry):
+                        status = entry.stat()
+                        found.append(_mark(entry.name, status))
+                        at = max(at, status.st_ctime)
+            return tuple(sorted(found)), at
         except OSError:
             return (), _gone(self._path)
 
@@ -131,7 +138,11 @@ def _places(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     with os.scandir(path) as entries:
-        return sorted(path / entry.name for entry in entries if not entry.name.startswith(".") and _meant(entry))
+        return sorted(path / entry.name for entry in entries if _counts(entry))
+
+
+def _counts(entry: os.DirEntry[str]) -> bool:
+    return not entry.name.startswith(".") and _meant(entry)
 
 
 def _meant(entry: os.DirEntry[str]) -> bool:
