@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hanse.bundle import freeze
@@ -221,7 +224,63 @@ def test_each_question_is_asked_of_the_policies_as_they_are_and_a_step_by_one_lo
             looks = 0
             rules.write_text(ALL + BETA * (step % 2) + f"// {step}")
             assert [*await admission.refused(ask, step, "ab")] == ["b"] * (step % 2)
-            assert looks == 2  # take_part and share_model, whatever the number of nodes
+            assert looks == 3  # what they read, take_part and share_model, whatever the number of nodes
+
+    asyncio.run(body())
+
+
+WHEN = '@id("now") forbid (principal, action == Action::"share_model", resource) when {{ {} }};\n'
+LARGER = Record({}, {"x": np.zeros(1000)})
+
+
+@pytest.mark.parametrize(
+    ("what", "then"),
+    [
+        ("context has step && context.step == 1", {"step": 1}),
+        ("context has round && context.round == 2", {"round": 2}),
+        ('context.label == "other"', {"label": "other"}),
+        ("context.bytes > 4096", {"record": LARGER}),
+        ("context.bytes > 4096", {"each": {"b": LARGER}}),
+        ("context.time.hour == 13", {"hour": 13}),
+        ("context.failures > 0", {"failed": {"b": "away"}}),
+        ('context.role == "other"', {"role": "other"}),
+        ("context.rows > 5", {"nodes": "abc"}),
+    ],
+)
+def test_a_step_that_differs_in_what_policies_read_is_decided_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, then: dict[str, Any]
+) -> None:
+    rules, role = tmp_path / "rules.cedar", {"now": "data_scientist"}
+    if "rows" in what:
+        what = "context has rows && context.rows > 5"
+    rules.write_text(ALL + WHEN.format(what))
+    monkeypatch.setattr(governance, "_ROLE_S", 0.0)
+    config = RunConfig.parse({"federated_strategy": "probe"})
+    frozen = freeze(config, {"features": [], "kinds": {}}, {"c": {"name": "d", "version": "1", "most_rows": 9}})
+    engine = Governance(OwnPolicies(rules, tmp_path / "kept"), lambda *_: None)
+    admission = RunAdmission(engine, frozen, "r", "ada", "data_scientist", "ab", {}, lambda: role["now"])
+    asked = 0
+
+    async def refused(*given: Any) -> dict[str, str]:
+        nonlocal asked
+        asked += 1
+        return await Governance.refused(engine, *given)
+
+    monkeypatch.setattr(engine, "refused", refused)
+
+    async def body() -> None:
+        monkeypatch.setattr(governance, "now", lambda: datetime(2026, 5, 4, 12, 30, tzinfo=UTC))
+        ask = Ask(Record({}, {"x": np.zeros(10)}), Combine.SUM, "probe", 1)
+        assert await admission.refused(ask, 0, "ab") == {}
+        before = asked
+        assert await admission.refused(ask, 0, "ab") == {}
+        assert asked == before  # what is the same is not asked again
+        monkeypatch.setattr(governance, "now", lambda: datetime(2026, 5, 4, then.get("hour", 12), 30, tzinfo=UTC))
+        admission.seen(then.get("failed", {}))
+        role["now"] = then.get("role", role["now"])
+        changed = {name: then[name] for name in ("round", "label", "record", "each") if name in then}
+        found = await admission.refused(replace(ask, **changed), then.get("step", 0), then.get("nodes", "ab"))
+        assert found
 
     asyncio.run(body())
 

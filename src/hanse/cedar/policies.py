@@ -144,6 +144,17 @@ class Policies:
                 self._quickly.popitem(last=False)
         return known
 
+    def reads(self, action: str) -> frozenset[str]:
+        """The names of the facts that the policies' conditions name: what else changes changes no decision.
+
+        >>> from hanse.cedar.vocabulary import Vocabulary
+        >>> from hanse.facts import Data
+        >>> text = '@id("x") permit (principal, action, resource) when { context.name == "a" };'
+        >>> sorted(Policies({"a.cedar": text}, Vocabulary({"look": Data})).reads("look"))
+        ['name']
+        """
+        return frozenset(attribute.fact for attribute in self.used.actions[action])
+
     def _evaluated(self, action: str, principal: str, run: str, context: str, shape: Hashable) -> Ruling:
         """Cedar checks a request against the schema by which attributes there are, and of which types. The types are
         those of the schema (:meth:`hanse.cedar.vocabulary.Vocabulary.context`), so it is asked once for each shape."""

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -61,6 +61,12 @@ class OwnPolicies:
             await self._keep(policies)
         return [policies.decide(action, person, facts.run, facts) for facts in asked]
 
+    def reads(self, *actions: str) -> tuple[str, frozenset[str]]:
+        """The version of the policies as they are now, and the names of the facts that they read of these actions.
+        Raises ``NotNow`` where they cannot be read."""
+        policies = self._files.current()
+        return policies.version, frozenset[str]().union(*map(policies.reads, actions))
+
     async def _keep(self, policies: Policies) -> None:
         """Nothing is decided by what no evidence could show."""
         place = self._kept / f"{policies.version}.json"
@@ -95,6 +101,10 @@ class Governance:
     def decides(self) -> bool:
         """Whether there are policies."""
         return self._engine is not None
+
+    def reads(self, *actions: str) -> tuple[str, frozenset[str]] | None:
+        """As of :meth:`OwnPolicies.reads`; None where that is not known, as of a service."""
+        return self._engine.reads(*actions) if isinstance(self._engine, OwnPolicies) else None
 
     async def _refused(self, action: str, person: str, asked: Sequence[RunFacts]) -> list[str]:
         """Of each, why not; "" where it is allowed."""
@@ -178,6 +188,7 @@ class RunAdmission:
         self._datasets: Mapping[str, Mapping[str, Json]] = bundle.content["datasets"]
         self._tags = tuple(bundle.config.tags)
         self._failures = dict(failures)
+        self._allowed: Hashable = None  # what was so the last time that nothing was refused
 
     async def refused(self, ask: Ask, step: int, nodes: Sequence[str]) -> dict[str, str]:
         """Those of ``nodes`` that may not be sent this, and why."""
@@ -185,10 +196,33 @@ class RunAdmission:
             self._run["role"] = await asyncio.to_thread(self._role_now)
             self._looked = time.monotonic()
         where: dict[str, Any] = {"step": step, "round": ask.round, "label": ask.label, "time": now()}
+        alike = self._alike(ask, nodes, where)
+        if alike is not None and alike == self._allowed:
+            return {}
+        self._allowed = None
         asked = [self._facts(node, **where, bytes=ask.each.get(node, ask.record).nbytes) for node in nodes]
         found = await self._governance.refused("take_part", self._person, asked)
         left = [facts for facts in asked if facts.node not in found]
-        return {**found, **await self._governance.refused("share_model", self._person, left)}
+        found |= await self._governance.refused("share_model", self._person, left)
+        if not found:
+            self._allowed = alike
+        return found
+
+    def _alike(self, ask: Ask, nodes: Sequence[str], where: Mapping[str, Any]) -> Hashable | None:
+        """Equal for steps of this run of which the policies say the same: they are the same ones, and read nothing that
+        differs. Of the time they read no more than the minute. None: it is not known."""
+        known = self._governance.reads("take_part", "share_model")
+        if known is None:
+            return None
+        version, names = known
+        read = [where[name] for name in ("step", "round", "label") if name in names]
+        if "bytes" in names:
+            read.append(
+                tuple(ask.each.get(node, ask.record).nbytes for node in nodes) if ask.each else ask.record.nbytes
+            )
+        if "time" in names:
+            read.append(where["time"].timestamp() // 60)
+        return version, self._run["role"], tuple(nodes), tuple(map(self._failures.get, nodes)), *read
 
     async def not_taking_part(self, nodes: Sequence[str]) -> dict[str, str]:
         """Those that may take no part at all, before the run begins, and why."""
