@@ -39,6 +39,7 @@ def of(config: RunConfig, schemas: features.Schemas, labels: Labels, metadata: C
         return dataclasses.replace(known, features=tuple(seen), kinds=kinds).to_json()
     if not algorithms.needs_model(config) or not config.target_column:
         return features.survey(schemas, config.features).to_json()
+    config = algorithms.with_task(config)  # whose target may stand in several columns
     barred = set(metadata) - set(config.features or ())
     if config.sample_id_column is not None:
         barred.add(config.sample_id_column)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from hanse.convex import logistic, multinomial, poisson
+from hanse.convex import Convex
 from hanse.curvature import Curvature
 from hanse.errors import DataError, NotFound
 from hanse.learning import rows as preparation
@@ -27,8 +27,7 @@ from hanse.messages import Array, Record
 from hanse.registry import find
 from hanse.table import ColumnKind
 
-NOT_ESTIMABLE = "not estimable: the term follows from the others"
-NO_FINITE = "no finite estimate: its rows have one outcome"
+NOT_ESTIMABLE, NO_FINITE = Convex.not_estimable, Convex.no_finite
 _BOUNDLESS = 1e3  # a standard error in the units of the design matrix that a coefficient has which grows without end
 
 
@@ -39,7 +38,8 @@ class Term:
     Args:
         name: of the term: ``intercept``, ``age``, ``sex=m`` (against the reference category).
         outcome: the class that the row is about, where there are more than two.
-        coefficient: in the units of the data; for classes a log odds ratio, for counts a log rate ratio.
+        coefficient: in the units of the data; for classes a log odds ratio, for counts a log rate ratio,
+            for times a log hazard ratio.
         standard_error: None where none is defined; ``note`` says why.
         statistic: coefficient over standard error: t with ``degrees`` of freedom, or z where they are infinite.
         p_value: two-sided.
@@ -110,30 +110,32 @@ def of(result: Record, level: float = 0.95) -> list[Term]:
         intercept=convex.intercept,
         penalised=why,
         separated=bool(fit.get("separated")),
+        absorbed=convex.absorbed,
+        notes=(convex.not_estimable, convex.no_finite),
     )
 
 
 def effect(result: Record) -> str:
     """The effect measure that the exponential of a coefficient is: ``odds_ratio`` of classes (of more than two: of one
-    class against the reference class), ``rate_ratio`` of counts.
+    class against the reference class), ``rate_ratio`` of counts, ``hazard_ratio`` of times.
 
     Raises:
         DataError: of neither, since the model's coefficients are no logarithms.
     """
     prepared = preparation.unpack(result)
     model = find("models", result.data["model_name"]).build(preparation.task(prepared), result.data["options"])
-    found = {logistic: "odds_ratio", multinomial: "odds_ratio", poisson: "rate_ratio"}.get(model.convex.family)
-    if found is None:
+    found: str = model.convex.effect
+    if not found:
         raise DataError(
-            f"the coefficients of {result.data['model_name']} are no logarithms, so there are no ratios; of classes "
-            "and of counts there are (logistic_regression, poisson_regression)"
+            f"the coefficients of {result.data['model_name']} are no logarithms, so there are no ratios; of classes, "
+            "counts and times there are (logistic_regression, poisson_regression, cox_regression)"
         )
     return found
 
 
 def ratios(terms: Sequence[Term], effect: str) -> list[dict[str, Any]]:
-    """The same as ratios with their intervals, exp(β): of odds for classes, of rates for counts; of the intercept the
-    odds or the rate itself, where all features are 0 or of their reference.
+    """The same as ratios with their intervals, exp(β): of odds for classes, of rates for counts, of hazards for
+    times; of the intercept the odds or the rate itself, where all features are 0 or of their reference.
 
     Args:
         terms: of a regression table.
@@ -177,6 +179,8 @@ def table(
     intercept: bool = True,
     penalised: str = "",
     separated: bool = False,
+    absorbed: bool = False,
+    notes: tuple[str, str] = (NOT_ESTIMABLE, NO_FINITE),
 ) -> list[Term]:
     """The rows of the table.
 
@@ -193,10 +197,12 @@ def table(
         intercept: whether the model has one.
         penalised: why there are no standard errors; empty where there are.
         separated: some coefficients have no finite estimate; those whose errors are boundless are these.
+        absorbed: the model has a constant that is no parameter, as a baseline hazard is.
+        notes: what is said of a term that is not estimable, and of one without a finite estimate.
     """
     rows, outputs = theta.shape[1], theta.shape[0]
     curvature = Curvature.of(hessian)
-    names, references, combinations = _terms(columns, mean, scale, rows, intercept, hessian[:rows, :rows])
+    names, references, combinations = _terms(columns, mean, scale, rows, intercept, absorbed, hessian[:rows, :rows])
     found: list[Term] = []
     for outcome in range(1, outputs) if outputs > 1 else (0,):
         wide = np.zeros((len(names), outputs, rows))
@@ -214,7 +220,7 @@ def table(
             if not seen[place]:  # the rounding of a curvature that has nearly vanished may hide it as well
                 boundless = bool((np.diag(hessian)[flat[place] != 0] < _BOUNDLESS**-2).any())
             if separated and boundless:
-                found.append(Term(name, label, None, reference=references[place], note=NO_FINITE))
+                found.append(Term(name, label, None, reference=references[place], note=notes[1]))
                 continue
             found.append(
                 _term(
@@ -227,6 +233,7 @@ def table(
                     level,
                     references[place],
                     penalised,
+                    notes[0],
                 )
             )
     return found
@@ -242,13 +249,14 @@ def _term(
     level: float,
     reference: str,
     penalised: str,
+    not_estimable: str,
 ) -> Term:
     from scipy import special
 
     if penalised:
         return Term(name, outcome, estimate, reference=reference, note=penalised)
     if not seen:
-        return Term(name, outcome, None, reference=reference, note=NOT_ESTIMABLE)
+        return Term(name, outcome, None, reference=reference, note=not_estimable)
     if not error > 0 or not math.isfinite(error):
         return Term(name, outcome, estimate, reference=reference, note="no spread is left to estimate an error from")
     statistic = estimate / error
@@ -262,7 +270,13 @@ def _term(
 
 
 def _terms(
-    columns: Sequence[Mapping[str, Any]], mean: Array, scale: Array, width: int, intercept: bool, hessian: Array
+    columns: Sequence[Mapping[str, Any]],
+    mean: Array,
+    scale: Array,
+    width: int,
+    intercept: bool,
+    absorbed: bool,
+    hessian: Array,
 ) -> tuple[list[str], list[str], Array]:
     """Names, references and (m, width) combinations of the parameters of one output."""
     names: list[str] = ["intercept"] if intercept else []
@@ -276,7 +290,7 @@ def _terms(
             categories = list(column["categories"])
             block = np.arange(place, place + len(categories))
             place += len(categories)
-            complete = intercept and len(block) > 0 and _sums_to_one(hessian, block)
+            complete = (intercept or absorbed) and len(block) > 0 and _sums_to_one(hessian, block, absorbed)
             for category, at in list(zip(categories, block, strict=True))[1 if complete else 0 :]:
                 row = np.zeros(width)
                 row[at] = 1.0
@@ -285,7 +299,7 @@ def _terms(
                 names.append(f"{column['name']}={category}")
                 references.append(str(categories[0]) if complete else "none of the listed")
                 rows.append(row)
-            if complete:
+            if complete and intercept:
                 rows[0][block[0]] = 1.0
             continue
         row = np.zeros(width)
@@ -307,8 +321,10 @@ def _terms(
     return names, references, np.array(rows)
 
 
-def _sums_to_one(hessian: Array, block: Array) -> bool:
-    """Whether the columns of the block add to the intercept's in every row that was seen."""
+def _sums_to_one(hessian: Array, block: Array, absorbed: bool) -> bool:
+    """Whether the columns of the block add to the intercept's, or to what is ``absorbed``, in every row that was
+    seen."""
     direction = np.zeros(len(hessian))
     direction[block], direction[-1] = 1.0, -1.0
-    return bool(direction @ hessian @ direction <= 1e-10 * max(float(hessian[-1, -1]), np.finfo(float).tiny))
+    whole = np.diag(hessian)[block].max() if absorbed else hessian[-1, -1]
+    return bool(direction @ hessian @ direction <= 1e-10 * max(float(whole), np.finfo(float).tiny))

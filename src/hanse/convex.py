@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -91,6 +92,7 @@ class Convex:
         outputs, features: k and f.
         penalty: Λ of Λ/2 · |coef|², over all rows of all sites together; intercepts go free.
         per_row: Λ counts once for each row.
+        effect: the ratio that the exponential of a coefficient is (``odds_ratio``, ...); "": none.
         intercept: whether there is one; else it stays 0.
         dispersed: whether the variance about the fit is estimated too (least squares), for standard errors.
         scaled: whether a number is learned at mean 0 and scale 1, which a loss must allow (least squares does).
@@ -106,6 +108,17 @@ class Convex:
     scaled: bool = False
     lowest: float = -math.inf
     per_row: bool = False
+    effect: str = ""
+
+    absorbed: ClassVar[bool] = False  # whether the loss has a constant term of its own, as an intercept would be
+    separated: ClassVar[float] = 1e-5  # loss of a row: a fit that tells all rows apart so surely goes on without end
+    not_estimable: ClassVar[str] = "not estimable: the term follows from the others"
+    no_finite: ClassVar[str] = "no finite estimate: its rows have one outcome"
+    without_end: ClassVar[str] = (
+        "no finite fit exists: among rows with some value (or with none) of a feature all have the same outcome, so "
+        "its coefficient grows without end and predictions for such rows are as good as certain; coefficients() names "
+        "the terms; set a penalty, join rare categories or leave features out"
+    )
 
     @property
     def size(self) -> int:
@@ -126,6 +139,20 @@ class Convex:
             "hessian": ("float64", (self.size, self.size)),
             "rows": ("float64", (1,)),
         }
+
+    def unfit(self, y: Array, least: int) -> str:
+        """Why a site's targets take no part, or ""; of fewer than ``least`` rows nothing may be told apart."""
+        return "the target has values below zero, which is no count and no rate" if (y < self.lowest).any() else ""
+
+    def impossible(self, found: Mapping[str, Array]) -> str:
+        """Why the sums of all sites have no fit, or ""."""
+        loss, rows = float(found["loss"][0]), float(found["rows"][0])
+        if not self.penalty and not self.dispersed and 0 <= loss < self.separated * rows:
+            return (
+                "the features separate the classes without an error, so no unpenalised fit exists; set a penalty (C) "
+                "or leave features out"
+            )
+        return ""
 
     def sums(self, theta: Array, X: Array, y: Array, progress: Callable[[], None] = lambda: None) -> dict[str, Array]:
         """The sums over rows at ``theta``.

@@ -24,6 +24,7 @@ from hanse.messages import Allocate, Assembler, Json, Memory, Message, Record, f
 from hanse.node.agent import Agent
 from hanse.node.catalogue import Catalogue
 from hanse.node.settings import CoordinatorAddress, NodeSettings, Policy, TaskLimits
+from hanse.registry import find
 from hanse.store.audit import Entry
 from hanse.transport import Progress
 from hanse.transports import Caller
@@ -203,7 +204,8 @@ def data_bundle(home: Path, model: str = "logistic_regression", **settings: Json
     dataset = Catalogue(home).get("visits")
     config = RunConfig.parse({"model_name": model, "num_rounds": 2, "purpose": "to test", **settings})
     schemas = {"alpha": dict(dataset.schema)}
-    alignment = features.align(schemas, "intersection", targets=["disease"], not_features=["Sample"])
+    targets = find("tasks", config.task_type).TASK.columns(config.target_column)
+    alignment = features.align(schemas, "intersection", targets=targets, not_features=["Sample"])
     bound = {"alpha": {"name": dataset.name, "version": dataset.version}}
     return freeze(config, alignment.to_json(), bound)
 

@@ -52,8 +52,9 @@ def test_no_raw_row_is_in_any_outgoing_message(
     async def main() -> None:
         node.coordinator.left.clear()
         before = node.actions().count("task.answered")
-        task = "regression" if model.endswith(NUMBERS) else "auto"
-        bundle = data_bundle(node.home, model, federated_strategy=strategy, task_type=task)
+        task = "regression" if model.endswith(NUMBERS) else "survival" if model.startswith("cox") else "auto"
+        target = "age, disease" if task == "survival" else "disease"
+        bundle = data_bundle(node.home, model, federated_strategy=strategy, task_type=task, target_column=target)
         await node.approved(bundle, name)
 
         async def handler(peer: str, message: Message, progress: Any) -> Message:

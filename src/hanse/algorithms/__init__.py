@@ -52,7 +52,7 @@ from hanse.privacy import guarantee
 from hanse.registry import every, find, names
 from hanse.settings import Setting, checked, settings_of
 from hanse.stages import Stages
-from hanse.task import NUMBER
+from hanse.task import HAZARD, NUMBER
 
 AUTOMATIC = ("auto", "model_aggregation")  # the second is mllabiome's word for it
 
@@ -111,6 +111,7 @@ def title(config: RunConfig) -> str:
 
 
 EQUAL = "exact: equals the pooled fit"
+_ONLY = {(NUMBER,): "regression", (HAZARD,): "survival"}  # the task of a model that predicts nothing else
 AVERAGED = "averaged: what the sites learn by themselves is averaged, which comes near to the pooled fit and is another"
 PERSONAL = "personal: each site is measured by a model of its own, which stays there; the parameters here are in common"
 NOISED = "noised: what hides each row keeps it from the pooled fit, the less so the more rows there are"
@@ -128,12 +129,12 @@ def nearness_of(config: Mapping[str, Json]) -> str:
         if model not in names("models"):
             return ""
         chosen = _default(model)
-    return nearness(chosen)
+    return nearness(chosen, model)
 
 
-def nearness(name: str) -> str:
+def nearness(name: str, model: str = "") -> str:
     """How the model that an algorithm learns relates to the one of the pooled rows, in a line; "" where none is
-    learned, or the algorithm is not installed here.
+    learned, or the algorithm is not installed here. What it equals where it is exact may be the ``model``'s to say.
 
     >>> nearness("newton"), nearness("statistics")
     ('exact: equals the pooled fit', '')
@@ -144,7 +145,8 @@ def nearness(name: str) -> str:
     if module is None or not hasattr(module, "TAKES"):
         return ""
     if getattr(module, "EXACT", False):
-        return EQUAL
+        own = getattr(find("models", model), "EQUALS", "") if model in names("models") else ""
+        return f"exact: equals {own}" if own else EQUAL
     if getattr(module, "PERSONAL", False):
         return PERSONAL
     if getattr(module, "UNIT", "") == guarantee.ROW:
@@ -282,7 +284,7 @@ def settled(config: RunConfig) -> RunConfig:
             model.read(config.model_options)
         elif hasattr(model, "SETTINGS"):  # torch_module takes the options of whoever wrote the plan
             checked(config.model_options, model.SETTINGS, of=config.model_name)
-        config = _with_task(config)
+        config = with_task(config)
     algorithm, config = find("algorithms", resolve(config)), dataclasses.replace(config, ingredient_settings=values)
     if config.privacy is not None:
         config = dataclasses.replace(
@@ -299,14 +301,15 @@ def settled(config: RunConfig) -> RunConfig:
     return config
 
 
-def _with_task(config: RunConfig) -> RunConfig:
-    """With the task that a model is for which predicts numbers alone: their labels would say of few whole numbers, such
-    as counts, that they are classes. Raises ``ConfigError`` where the model cannot predict what the task needs."""
+def with_task(config: RunConfig) -> RunConfig:
+    """With the task that a model is for which predicts numbers alone, or hazards alone: labels would say of few whole
+    numbers, such as counts, that they are classes. Raises ``ConfigError`` where the model cannot predict what the task
+    needs."""
     predicts = getattr(find("models", config.model_name), "PREDICTS", None)
     if predicts is None:
         return config
-    if config.task_type == "auto" and tuple(predicts) == (NUMBER,):
-        return dataclasses.replace(config, task_type="regression")
+    if config.task_type == "auto" and (only := _ONLY.get(tuple(predicts))):
+        return dataclasses.replace(config, task_type=only)
     wanted = getattr(find("tasks", config.task_type).TASK, "predicts", None)  # of auto it is not known yet
     if wanted is not None and wanted not in predicts:
         fitting = [n for n in registry.names("tasks") if getattr(find("tasks", n).TASK, "predicts", None) in predicts]
@@ -385,4 +388,5 @@ __all__ = [
     "sends_updates",
     "settled",
     "used",
+    "with_task",
 ]

@@ -39,6 +39,7 @@ from hanse.learning import rows as preparation
 from hanse.learning.averaging import evaluate
 from hanse.learning.results import result_of
 from hanse.messages import Array, Json, Record
+from hanse.queries import MINIMUM
 from hanse.registry import find
 from hanse.settings import Setting, whole
 from hanse.task import Task
@@ -53,16 +54,10 @@ SETTINGS = {
 MOST_PARAMETERS = 4000  # the Hessian of so many takes 128 MB
 DECREMENT = 1e-20  # of one row: what a further step could gain is below the rounding of the sums
 NEARLY = 1e-15  # of one row: small enough to end, where further steps do not make it smaller
-_SEPARATED = 1e-5  # loss of a row: a fit that tells all rows apart so surely goes on without end
 _SHORTEST = 2.0**-20  # a step that is shorter goes nowhere
 _LATE = 1e-6  # decrement of a row from which a fit that exists is reached within two or three steps
 _ROUNDING = 1e-13  # of a row: a decrement below it may be what rounding left
 _CREEPING = 4  # late steps of which none gained much less than the one before: there is no fit to arrive at
-_WITHOUT_END = (
-    "no finite fit exists: among rows with some value (or with none) of a feature all have the same outcome, so its "
-    "coefficient grows without end and predictions for such rows are as good as certain; coefficients() names the "
-    "terms; set a penalty, join rare categories or leave features out"
-)
 
 
 def ingredients(options: Mapping[str, Json]) -> list[str]:
@@ -221,8 +216,8 @@ class Newton:
         model = find("models", site.config["model_name"]).build(task, site.config["model_options"])
         rows = preparation.rows(site, prepared)
         y = rows.y[rows.train]
-        if (y < model.convex.lowest).any():
-            raise DataError("the target has values below zero, which is no count and no rate")
+        if why := model.convex.unfit(y, max(1, int(site.owner.get("minimum_cell", MINIMUM)))):
+            raise DataError(why)
         if model.convex.scaled:
             y = (y - prepared.arrays["target_mean"]) / prepared.arrays["target_scale"]
         with np.errstate(over="ignore", invalid="ignore"):
@@ -297,7 +292,7 @@ class Newton:
         if not state.history or state.fit is None:
             return {}
         near = {"objective": state.fit.objective / state.fit.rows, "decrement": state.fit.decrement}
-        said = {"warnings": [_WITHOUT_END]} if state.phase == "done" and state.separated else {}
+        said = {"warnings": [state.adapter.convex.without_end]} if state.phase == "done" and state.separated else {}
         return {**evaluation.shown(state.history, state.phase == "done"), **near, **said}
 
 
@@ -310,13 +305,9 @@ def _moved(theta: Array, direction: Array, step: float) -> Array:
 
 def _check(found: Mapping[str, Array], convex: Convex, gathered: Gathered) -> None:
     """Raises ``RunFailed`` where there is nothing to fit, ``Unusable`` where the sums cannot be those of rows."""
-    rows, loss = float(found["rows"][0]), float(found["loss"][0])
-    if rows <= 0:
+    if float(found["rows"][0]) <= 0:
         raise RunFailed("no site that answered has a training row")
     if (np.diag(found["hessian"]) < 0).any():
         raise Unusable({a.node: "the curvatures of all sites add to less than nothing" for a in gathered.answers})
-    if not convex.penalty and not convex.dispersed and 0 <= loss < _SEPARATED * rows:
-        raise RunFailed(
-            "the features separate the classes without an error, so no unpenalised fit exists; set a penalty (C) or "
-            "leave features out"
-        )
+    if why := convex.impossible(found):
+        raise RunFailed(why)

@@ -65,6 +65,8 @@ def unfit(config: RunConfig) -> str:
     """Without noise there is no reason for it."""
     if config.privacy is None:
         return "noisy_gradients is for runs with differential privacy; set privacy, or leave federated_strategy out"
+    if getattr(find("models", config.model_name), "JOINTLY", False):
+        return f"the loss of {config.model_name} is no sum over rows, so no noise hides one; leave privacy out"
     return ""
 
 

@@ -24,8 +24,8 @@ def shown(result: Record, level: float = 0.95) -> dict[str, Any]:
 
     Returns:
         ``terms``: as :class:`hanse.coefficients.Term`, where the effect is a ratio with ``ratio``, ``ratio_low`` and
-        ``ratio_high``; none where the model was not fitted exactly. ``effect``: ``odds_ratio``, ``rate_ratio`` or "".
-        ``level``. ``why``: why there are no terms. Infinite numbers are None, as JSON has none.
+        ``ratio_high``; none where the model was not fitted exactly. ``effect``: ``odds_ratio``, ``rate_ratio``,
+        ``hazard_ratio`` or "". ``level``. ``why``: why there are no terms. Infinite numbers are None, as JSON has none.
 
     Raises:
         NotFound: the table is so large that it is not made here.

@@ -90,7 +90,8 @@ class Result:
     @property
     def nearness(self) -> str:
         """How the model relates to the one of the pooled rows, in a line: exact, averaged or joined."""
-        return algorithms.nearness(str(self.record.data.get("algorithm", "")))
+        data = self.record.data
+        return algorithms.nearness(str(data.get("algorithm", "")), str(data.get("model_name", "")))
 
     @property
     def gathering(self) -> str:

@@ -19,7 +19,9 @@ A file without a leading underscore is a model that a run can choose; the others
   its author's, before a proposal: it raises ``ConfigError`` for what cannot learn so at any site, and returns the names
   of those settings of training that have no effect;
 - it may have ``IMAGES = True``, if it learns from images, and ``INITIALISED_BY = "nodes"``, if only a node can make the
-  first parameters.
+  first parameters;
+- one that learns by ``sums`` may have ``JOINTLY = True``, if its loss is no sum over rows, so that no noise hides one,
+  and ``EQUALS``, what its exact fit equals, if that is not simply the fit of the pooled rows.
 
 The capabilities, and what an adapter with one of them can do:
 

@@ -88,7 +88,7 @@ class LogisticRegression:
     def convex(self) -> Convex:
         family = logistic if self.task.outputs == 1 else multinomial
         penalty, free = 1.0 / float(self.options["C"]), bool(self.options["fit_intercept"])  # 1 / inf: none
-        return Convex(family, self.task.outputs, len(self.task.features), penalty, free)
+        return Convex(family, self.task.outputs, len(self.task.features), penalty, free, effect="odds_ratio")
 
     def parameters(self, theta: Array) -> dict[str, Array]:
         return {"coef": theta[:, :-1].copy(), "intercept": theta[:, -1].copy()}

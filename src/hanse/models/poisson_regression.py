@@ -35,7 +35,8 @@ class PoissonRegression:
     @property
     def convex(self) -> Convex:
         alpha, free = float(self.options["alpha"]), bool(self.options["fit_intercept"])
-        return Convex(poisson, 1, len(self.task.features), alpha, free, lowest=0.0, per_row=True)
+        features = len(self.task.features)
+        return Convex(poisson, 1, features, alpha, free, lowest=0.0, per_row=True, effect="rate_ratio")
 
     def parameters(self, theta: Array) -> dict[str, Array]:
         return {"coef": theta[0, :-1].copy(), "intercept": theta[0, -1:].copy()}

@@ -6,7 +6,7 @@ import { changed, mine } from "./model.js";
 import { number } from "./format.js";
 import { section } from "./parts.js";
 
-const EFFECTS = { odds_ratio: "Odds ratio", rate_ratio: "Rate ratio" };
+const EFFECTS = { odds_ratio: "Odds ratio", rate_ratio: "Rate ratio", hazard_ratio: "Hazard ratio" };
 const known = (value) => typeof value === "number";
 
 /** The part of a run's page that shows its coefficients; they are read once, when there are any. */
