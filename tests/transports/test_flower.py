@@ -11,6 +11,7 @@ import csv
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from hanse.messages import Message, Record, digest
 from hanse.transports import _flower_superlink
 from hanse.transports._flower_inside import certificates, free_port
 from hanse.transports._flower_programs import Programs, ended
-from tests.waiting import eventually
+from tests.waiting import PATIENCE
 
 PATIENT_S = 900.0  # for a program to start: on a busy machine Flower's version alone takes a minute to say
 
@@ -53,10 +54,21 @@ class Flowers:
         self._seen.update(found)
         return found
 
-    def gone(self) -> bool:
-        """Whether nothing is left of all that were there when somebody looked."""
-        _, left = psutil.wait_procs(self._seen, 0)
-        return all(one.status() == psutil.STATUS_ZOMBIE for one in left if one.is_running())
+    def left(self) -> list[tuple[int, int, str, str]]:
+        """What is there of all that were when somebody looked: process, parent, state, command."""
+        found = []
+        for one in psutil.wait_procs(self._seen, 0)[1]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if one.is_running() and one.status() != psutil.STATUS_ZOMBIE:
+                    found.append((one.pid, one.ppid(), one.status(), " ".join(one.cmdline()[:3])))
+        return found
+
+    async def gone(self) -> None:
+        """Waits until nothing is left."""
+        end = time.monotonic() + PATIENCE
+        while left := self.left():
+            assert time.monotonic() < end, f"still there: {left}"
+            await asyncio.sleep(0.2)
 
 
 async def asked(federation: FlowerFederation, node: str, id: str, size: int = 100) -> None:
@@ -103,7 +115,7 @@ def test_sessions_over_flower_from_their_beginning_to_their_end(tmp_path: Path) 
             assert federation.coordinator.online() == {"b"}
             assert {what for _, what, _ in federation.recorded} <= {"not accepted", "duplicate", "second stream"}
             assert flowers.named("flwr-serverapp")
-        await eventually(flowers.gone, 0.2)
+        await flowers.gone()
 
     asyncio.run(test())
 
@@ -153,7 +165,7 @@ def test_a_superlink_that_is_there_is_joined_and_left_as_it_was(
                 flowers.named()
             left = (await theirs.said("supernode", "list", "hanse"))["nodes"]
             assert {node["status"] for node in left} <= {"unregistered"}
-        await eventually(flowers.gone, 0.2)
+        await flowers.gone()
 
     asyncio.run(test())
 
