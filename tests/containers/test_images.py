@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,18 +75,22 @@ def proposed(federation: Any, what: str) -> Any:
 
 @pytest.fixture(scope="module")
 def without(data: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The bytes of each result without any container."""
-    with Federation(tmp_path_factory.mktemp("without")) as federation:
-        for client, file in data.items():
-            home = str(federation.enrol(client))
-            command("node", "dataset", "add", str(file), "--name", "heart", "--tags", "heart", "--home", home)
-            federation.start_node(client)
-        with hanse.connect(federation.url, federation.account("scientist", "data_scientist")) as connected:
+    """The bytes of each result without any container, computed by the instructions that the processor has: no container
+    hears what the environment of this machine says of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("OPENBLAS_", "MKL_", "NPY_"))]:
+            patch.delenv(name)
+        with Federation(tmp_path_factory.mktemp("without")) as federation:
+            for client, file in data.items():
+                home = str(federation.enrol(client))
+                command("node", "dataset", "add", str(file), "--name", "heart", "--tags", "heart", "--home", home)
+                federation.start_node(client)
+            with hanse.connect(federation.url, federation.account("scientist", "data_scientist")) as connected:
 
-            def owner(client: str, *words: str) -> str:
-                return command("node", *words, "--home", str(federation.home / client))
+                def owner(client: str, *words: str) -> str:
+                    return command("node", *words, "--home", str(federation.home / client))
 
-            return {what: digest(learned(proposed(connected, what), owner).record) for what in MODELS}
+                return {what: digest(learned(proposed(connected, what), owner).record) for what in MODELS}
 
 
 def test_a_run_has_the_same_bytes_as_without_containers(
