@@ -264,9 +264,10 @@ class RunDriver:
         for done in self._store.rounds.list(run.id):
             for node in dict(done.record["failures"]):
                 failures[node] = failures.get(node, 0) + 1
-        role = functools.partial(self._store.accounts.role, run.proposer)
-        about = (run.id, run.proposer, role(), run.nodes, failures, role)
-        return RunAdmission(self._governance, Bundle(frozen), *about)
+        role_now = functools.partial(self._store.accounts.role, run.proposer)
+        return RunAdmission(
+            self._governance, Bundle(frozen), run.id, run.proposer, role_now(), run.nodes, failures, role_now
+        )
 
     def _last_metrics(self, run_id: str) -> tuple[int | None, Mapping[str, Json]]:
         """The last training round, and what was measured last: a step may evaluate the model of a round before."""

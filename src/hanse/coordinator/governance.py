@@ -44,6 +44,11 @@ class Engine(Protocol):
         ``NotNow`` where they cannot be asked."""
         ...
 
+    def reads(self, *actions: str) -> tuple[str, frozenset[str]] | None:
+        """The version of the policies as they are now, and the names of the facts that they read of these actions; None
+        where that is not known. Raises ``NotNow`` where they cannot be read."""
+        ...
+
 
 class OwnPolicies:
     """The policies of a file or a folder, in this process. Raises ``ConfigError`` where they cannot be read.
@@ -62,8 +67,6 @@ class OwnPolicies:
         return [policies.decide(action, person, facts.run, facts) for facts in asked]
 
     def reads(self, *actions: str) -> tuple[str, frozenset[str]]:
-        """The version of the policies as they are now, and the names of the facts that they read of these actions.
-        Raises ``NotNow`` where they cannot be read."""
         policies = self._files.current()
         return policies.version, frozenset[str]().union(*map(policies.reads, actions))
 
@@ -103,8 +106,8 @@ class Governance:
         return self._engine is not None
 
     def reads(self, *actions: str) -> tuple[str, frozenset[str]] | None:
-        """As of :meth:`OwnPolicies.reads`; None where that is not known, as of a service."""
-        return self._engine.reads(*actions) if isinstance(self._engine, OwnPolicies) else None
+        """As of :meth:`Engine.reads`."""
+        return None if self._engine is None else self._engine.reads(*actions)
 
     async def _refused(self, action: str, person: str, asked: Sequence[RunFacts]) -> list[str]:
         """Of each, why not; "" where it is allowed."""

@@ -42,6 +42,9 @@ class PolicyEngine:
     async def decide(self, action: str, person: str, asked: Sequence[RunFacts]) -> list[Ruling]:
         return [await self._decided(action, person, facts) for facts in asked]
 
+    def reads(self, *actions: str) -> None:
+        """It does not say."""
+
     async def _decided(self, action: str, person: str, facts: RunFacts) -> Ruling:
         path, body = _question(action, person, facts)
         wrong, pause = "", _PAUSE_S
