@@ -159,12 +159,14 @@ def _search(
     quick: bool,
 ) -> None:
     """Of some nodes; ``quick``: by the compiled loop."""
+    if quick:
+        _search_compiled(found, some, histograms, scales, bins, penalty, allowed)
+        if not found.right.shape[1]:  # there are no categories, and the loop has made sums of its own
+            return
     total = histograms[:, : bins.starts[1]].sum(axis=1)  # of the node: any column's
     sums = total[:, :1] * scales[:, :1], total[:, 1:] * scales[:, 1:]
     parent = penalty.score(*sums) if bounds is None else penalty.worth(*sums, bounds.weight)
-    if quick:
-        _search_compiled(found, some, histograms, scales, bins, penalty, allowed)
-    else:
+    if not quick:
         _search_numbers(found, some, histograms, total, scales, parent, bins, penalty, allowed, bounds)
     if found.right.shape[1]:
         _group(found, some, histograms, total, scales, parent, bins, penalty, allowed, bounds)
