@@ -50,13 +50,13 @@ class Participants(Mapping[str, dict[str, Json]]):
             self._of.append(names[said])
             self._start.append(starts[id(answer.metrics)])
 
-    def __getitem__(self, node: str) -> dict[str, Json]:
+    def _place(self, node: object) -> int | None:
         place = bisect_left(self._nodes, node) if isinstance(node, str) else len(self._nodes)
-        if place == len(self._nodes) or self._nodes[place] != node:
-            raise KeyError(node)
-        return self._at(place)
+        return place if place < len(self._nodes) and self._nodes[place] == node else None
 
-    def _at(self, place: int) -> dict[str, Json]:
+    def __getitem__(self, node: str) -> dict[str, Json]:
+        if (place := self._place(node)) is None:
+            raise KeyError(node)
         names, start = self._names[self._of[place]], self._start[place]
         return {
             "weight": None if self._weights is None else self._weights[place],
@@ -66,10 +66,7 @@ class Participants(Mapping[str, dict[str, Json]]):
         }
 
     def __contains__(self, node: object) -> bool:
-        if not isinstance(node, str):
-            return False
-        place = bisect_left(self._nodes, node)
-        return place < len(self._nodes) and self._nodes[place] == node
+        return self._place(node) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._nodes)
