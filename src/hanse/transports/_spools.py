@@ -102,7 +102,7 @@ class Spools:
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
         self.folder = folder
-        self.idle: Idle[int] = Idle(lambda files: _close(files), lambda: (IDLE_SECONDS, KEPT_FILES, KEPT_BYTES))
+        self.idle: Idle[int] = Idle(_close, lambda: (IDLE_SECONDS, KEPT_FILES, KEPT_BYTES))
 
     @property
     def kept_bytes(self) -> int:
