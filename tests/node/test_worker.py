@@ -372,19 +372,25 @@ def test_a_reply_larger_than_the_last_one(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def adopted(node: Node) -> list[int]:
+    """Bytes of each piece of new memory that the node takes over from its worker from here on."""
+    fresh, adopt = list[int](), node.agent.pool.adopt
+
+    def counted(fd: int, nbytes: int) -> SharedBuffer:
+        fresh.append(nbytes)
+        return adopt(fd, nbytes)
+
+    node.agent.pool.adopt = counted  # type: ignore[method-assign]
+    return fresh
+
+
 def test_a_small_reply_of_another_exchange_loses_no_memory(tmp_path: Path) -> None:
     """A step of a secure sum has a large answer, then a small one: the next large one lies where the last one did."""
 
     async def main() -> None:
         async with running(tmp_path, attacks=True) as node:
             await node.approved(attack())
-            fresh, adopt = [], node.agent.pool.adopt
-
-            def counted(fd: int, nbytes: int) -> SharedBuffer:
-                fresh.append(nbytes)
-                return adopt(fd, nbytes)
-
-            node.agent.pool.adopt = counted  # type: ignore[method-assign]
+            fresh = adopted(node)
             for step in range(4):
                 for op, size in (("answer", LARGE), ("unmask", 3)):
                     x = np.full(size, step, np.float32)
@@ -455,13 +461,7 @@ def test_the_next_answer_is_made_where_the_last_one_lay(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path, attacks=True) as node:
             await node.approved(attack())
-            fresh, adopt = [], node.agent.pool.adopt
-
-            def counted(fd: int, nbytes: int) -> SharedBuffer:
-                fresh.append(nbytes)
-                return adopt(fd, nbytes)
-
-            node.agent.pool.adopt = counted  # type: ignore[method-assign]
+            fresh = adopted(node)
             for step in range(4):
                 body = await node.task(attack(), large("fill", step), {"x": np.zeros(LARGE, np.float32)}, step=step)
                 assert (body.arrays["a.x"] == step).all()
