@@ -37,6 +37,7 @@ from hanse.messages import Array, Json, Record
 from hanse.models import _plan_text, _torch_device
 from hanse.models._torch_many import Given, mapped, multiplied, stackable, trained
 from hanse.models._torch_rows import clipped_gradients
+from hanse.models._torch_written_out import written_out
 from hanse.researcher_code import kind
 from hanse.task import NUMBER, PROBABILITIES, Task
 from hanse.training import Learned, ProximalTerm, Training
@@ -117,10 +118,13 @@ class TorchModule:
             module = self._build(plan)
             if _small(start, X) and stackable(module, plan, given[0]):
                 own = plan.get("loss")
-                losses = None if own else multiplied(torch, module, self.task.outputs, _loss(self.task, "none"))
-                if losses is None:
+                descent = None
+                if own is None:
+                    descent = written_out(torch, module, self.task)
+                    descent = descent or multiplied(torch, module, self.task.outputs, _loss(self.task, "none"))
+                if descent is None:
                     loss_of = own or _loss(self.task)
-                    losses = mapped(torch, module, lambda output, y: loss_of(self._shaped(output), y))
+                    descent = mapped(torch, module, lambda output, y: loss_of(self._shaped(output), y))
                 alike: dict[tuple[float, ...], list[int]] = {}
                 for place, (_, _, y, _, how) in enumerate(given):
                     alike.setdefault((len(y), how.epochs, how.batch_size, how.learning_rate), []).append(place)
@@ -129,7 +133,7 @@ class TorchModule:
                         continue  # by itself, to its own last digit
                     stack = [given[i] for i in places]
                     typed = [(w, X, np.asarray(y, kind), rng, how) for w, X, y, rng, how in stack]
-                    found |= dict(zip(places, trained(torch, module, losses, typed), strict=True))
+                    found |= dict(zip(places, trained(torch, module, descent, typed), strict=True))
         return [found[i] if i in found else self.train(*given[i]) for i in range(len(given))]
 
     def clipped(self, parameters: Mapping[str, Array], X: Array, y: Array, bound: float) -> dict[str, Array]:

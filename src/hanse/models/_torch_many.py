@@ -1,10 +1,11 @@
 """Local training of a PyTorch module at many sites at once: each step is one of all sites, stacked.
 
 A small module spends its time in the library's calls, not in arithmetic, and the calls of fifty sites become one.
-Layers that are products and functions of single numbers are computed as products of stacked matrices, any other module
-through ``torch.func.vmap``. The order of rows at each site is that of its own training; sums of stacked matrices differ
-in the last digits of their type. What cannot be stacked is trained site by site: an optimiser of the plan's own,
-buffers, random layers, frozen parameters. Sites are stacked with those that have as many rows.
+Layers that are products and functions of single numbers are computed as products of stacked matrices, their gradients
+where possible too (:mod:`hanse.models._torch_written_out`), any other module through ``torch.func.vmap``. The order of
+rows at each site is that of its own training; sums of stacked matrices differ in the last digits of their type. What
+cannot be stacked is trained site by site: an optimiser of the plan's own, buffers, random layers, frozen parameters.
+Sites are stacked with those that have as many rows.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import numpy as np
 
 from hanse.learning.results import seed_of
 from hanse.messages import Array
+from hanse.models._torch_written_out import Descent, Stacked, Update
 from hanse.training import Arrays, Learned, ProximalTerm, Training
 
 Given = tuple[Arrays, Array, Array, np.random.Generator, Training]  # the arguments of a model's ``train``
-Stacked = dict[str, Any]  # parameter name to (sites, ...) tensor
-Losses = Callable[[Stacked, Any, Any], Any]  # (sites, batch, f) inputs and (sites, batch) targets to (sites,) losses
+_CACHED = 1 << 20  # bytes of parameters of those sites that take a step together; about half of a processor's cache
 
 _SINGLE = ("ReLU", "Tanh", "Sigmoid", "Identity", "LeakyReLU", "ELU", "SELU", "GELU", "SiLU", "Softplus")
 
@@ -38,17 +39,16 @@ def stackable(module: Any, plan: Mapping[str, Any], given: Given) -> bool:
     return not own and not random and not list(module.buffers()) and not given[4].frozen
 
 
-def mapped(torch: Any, module: Any, loss_of: Callable[[Any, Any], Any]) -> Losses:
-    """The losses of any module, of which ``loss_of`` takes one site's output and targets."""
+def mapped(torch: Any, module: Any, loss_of: Callable[[Any, Any], Any]) -> Descent:
+    """The steps of any module, of which ``loss_of`` takes one site's output and targets."""
 
     def one(parameters: Stacked, x: Any, y: Any) -> Any:
         return loss_of(torch.func.functional_call(module, parameters, (x,)), y)
 
-    found: Losses = torch.func.vmap(one)
-    return found
+    return _differentiated(torch, module, torch.func.vmap(one))
 
 
-def multiplied(torch: Any, module: Any, outputs: int, each: Callable[[Any, Any], Any]) -> Losses | None:
+def multiplied(torch: Any, module: Any, outputs: int, each: Callable[[Any, Any], Any]) -> Descent | None:
     """The same for a module of layers that are products and functions of single numbers; None where it is another.
 
     Args:
@@ -77,44 +77,80 @@ def multiplied(torch: Any, module: Any, outputs: int, each: Callable[[Any, Any],
         scores = x.flatten(0, 1) if outputs > 1 else x.flatten()
         return each(scores, y.flatten()).reshape(y.shape).mean(1)
 
-    return losses
+    return _differentiated(torch, module, losses)
 
 
-def trained(torch: Any, module: Any, losses_of: Losses, given: Sequence[Given]) -> list[Learned]:
-    """What each site learned; all have as many rows, and start from the same parameters."""
+def _differentiated(torch: Any, module: Any, losses: Callable[[Stacked, Any, Any], Any]) -> Descent:
+    """By autograd, from what gives the (sites,) losses."""
+    names = [name for name, p in module.named_parameters() if p.requires_grad]
+
+    def descent(w: Stacked, x: Any, y: Any, update: Update) -> Any:
+        with torch.enable_grad():
+            leaves = {name: w[name].detach().requires_grad_() for name in names}
+            values = losses({**w, **leaves}, x, y)
+            gradients = torch.autograd.grad(values.sum(), [*leaves.values()], allow_unused=True)
+        for name, gradient in zip(names, gradients, strict=True):
+            if gradient is not None:
+                update(name, gradient, None)
+        return values.detach()
+
+    return descent
+
+
+def trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given]) -> list[Learned]:
+    """What each site learned; all have as many rows, and start from the same parameters. As many take their steps
+    together as have their parameters in a processor's cache."""
+    size = 4 * sum(p.numel() for p in module.parameters())
+    block = max(1, _CACHED // max(1, size))
+    with torch.no_grad():
+        parts = [
+            _trained(torch, module, descent, given[low : low + block], len(given))
+            for low in range(0, len(given), block)
+        ]
+    return [learned for part in parts for learned in part]
+
+
+def _trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], together: int) -> list[Learned]:
     start, _, _, _, how = given[0]
     sites, rows = len(given), len(given[0][2])
     w = {name: torch.from_numpy(np.repeat(start[name][None], sites, 0)) for name, _ in module.named_parameters()}
     names = [name for name, p in module.named_parameters() if p.requires_grad]
-    leaves = [w[name].requires_grad_() for name in names]
-    X = torch.from_numpy(np.stack([np.asarray(x, np.float32) for _, x, _, _, _ in given]))
-    y = torch.from_numpy(np.stack([y for _, _, y, _, _ in given]))
     terms = [g[4].term for g in given]
     added = _Added(torch, terms, names) if any(term is not None for term in terms) else None
-    for *_, rng, _ in given:
+    sums = {name: torch.zeros_like(w[name]) for name in names} if how.gradient else {}
+    learns, rate, plainly = frozenset(names), how.learning_rate, not sums and added is None
+
+    def update(name: str, gradient: Any, times: Any) -> None:
+        if name not in learns:
+            return
+        p = w[name]
+        if plainly and times is not None:
+            p.baddbmm_(gradient, times, alpha=-rate)
+            return
+        g = gradient if times is None else torch.bmm(gradient, times)
+        if sums:
+            sums[name] += g
+        p.sub_(g if added is None else added.to(name, g, p), alpha=rate)
+
+    rngs = [rng for *_, rng, _ in given]
+    for rng in rngs:
         seed_of(rng)  # the library's, as where a site trains by itself
-    sums = {name: torch.zeros_like(p) for name, p in zip(names, leaves, strict=True)} if how.gradient else {}
-    steps, losses, each = 0, [], torch.arange(sites)[:, None]
+    X, y = np.empty((sites, *given[0][1].shape), np.float32), np.empty((sites, rows), given[0][2].dtype)
+    inputs, targets = torch.from_numpy(X), torch.from_numpy(y)
+    steps, losses = 0, []
     for _ in range(how.epochs):
-        orders = torch.from_numpy(np.stack([rng.permutation(rows) for *_, rng, _ in given]))
+        for place, ((_, own, wanted, _, _), rng) in enumerate(zip(given, rngs, strict=True)):
+            order = rng.permutation(rows)
+            X[place], y[place] = own[order], wanted[order]
         total = torch.zeros(sites, dtype=torch.float64)
         for low in range(0, rows, how.batch_size):
-            at = orders[:, low : low + how.batch_size]
-            values = losses_of(w, X[each, at], y[each, at])
-            gradients = torch.autograd.grad(values.sum(), leaves, allow_unused=True)
-            with torch.no_grad():
-                for name, p, g in zip(names, leaves, gradients, strict=True):
-                    if g is None:
-                        continue
-                    if sums:
-                        sums[name] += g
-                    p.sub_(g if added is None else added.to(name, g, p), alpha=how.learning_rate)
-                total += values.detach().double() * at.shape[1]
+            x, t = inputs[:, low : low + how.batch_size], targets[:, low : low + how.batch_size]
+            total += descent(w, x, t, update).double() * t.shape[1]
             steps += 1
         losses.append((total / rows).tolist())
         for *_, training in given:
             training.progress()
-    ends = {name: p.detach().numpy() for name, p in w.items()}
+    ends = {name: p.numpy() for name, p in w.items()}
     means = {name: (g / max(1, steps)).numpy() for name, g in sums.items()}
     return [
         Learned(
@@ -122,7 +158,7 @@ def trained(torch: Any, module: Any, losses_of: Losses, given: Sequence[Given]) 
             [epoch[i] for epoch in losses],
             {n: means[n][i] if n in means else np.zeros_like(a) for n, a in start.items()} if how.gradient else None,
             steps,
-            sites,
+            together,
         )
         for i in range(sites)
     ]
