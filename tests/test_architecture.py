@@ -118,6 +118,7 @@ FLOOR = {  # what stands on which floor; imports point downwards, or stay inside
     ),
     **dict.fromkeys(
         (
+            "run_schema",
             "fetched",
             "coefficients",
             "store",

@@ -173,6 +173,8 @@ def test_looking_around_by_commands(real: Living) -> None:
     assert best["second"]["metrics"]["loss"] == min(v["metrics"]["loss"] for v in versions)
     assert "xgboost" in call(real, "run", "settings").stdout
     known = json.loads(call(real, "run", "settings", "--json").stdout)["settings"]
+    here = CliRunner().invoke(group, ["run", "settings", "--installed", "--json"], env={"HANSE_URL": None})
+    assert json.loads(here.stdout)["settings"] == known  # with no coordinator
     assert {"num_rounds", "initial_model"} <= {s["name"] for s in known}
     assert "columns" in json.loads(call(real, "nodes", "site1").stdout)["datasets"][0]
     shown = call(real, "events", "--run", run_id, "--limit", "1000").stdout

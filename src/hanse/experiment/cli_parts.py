@@ -11,7 +11,7 @@ import click
 
 
 def connected(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command its connection as ``here``."""
+    """Gives a command its connection as ``here``; None where it is told ``installed``, so that none is needed."""
 
     @click.option("--url", help="The coordinator; else HANSE_URL or what hanse login saved.")
     @click.option("--ca", type=click.Path(dir_okay=False), help="Authority that signed its certificate (PEM).")
@@ -20,6 +20,8 @@ def connected(command: Callable[..., Any]) -> Callable[..., Any]:
         from hanse.experiment import credentials
         from hanse.experiment.connection import Connection
 
+        if options.pop("installed", False):
+            return command(None, *arguments, **options)
         here = Connection(credentials.resolve(url, None, ca))
         try:
             return command(here, *arguments, **options)

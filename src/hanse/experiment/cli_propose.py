@@ -147,11 +147,14 @@ def analyze(here: Connection, as_json: bool, **options: Any) -> None:
 
 
 @click.command()
+@click.option("--installed", is_flag=True, help="What is installed here; no coordinator is asked.")
 @json_option
 @connected
-def settings(here: Connection, as_json: bool) -> None:
+def settings(here: Connection | None, as_json: bool) -> None:
     """Show every setting of a run: of every one, and of each model, algorithm and selection that there is."""
-    found = here.call("GET", "/api/config/schema")
+    from hanse.run_schema import run_schema
+
+    found = run_schema() if here is None else here.call("GET", "/api/config/schema")
     if as_json:
         listed(found, True)
         return

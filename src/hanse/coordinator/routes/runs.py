@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 
-from hanse import algorithms, receipts, registry
+from hanse import algorithms, receipts
 from hanse.bundle import Bundle
-from hanse.config import APART, RunConfig
 from hanse.coordinator import coefficients_view, evidence, model_card, sessions
 from hanse.coordinator.access import check_reading, coordinator, own_node
 from hanse.coordinator.routes.mllabiome import visible
 from hanse.errors import NotFound
+from hanse.run_schema import run_schema
 from hanse.store.states import RunState
 
 router = APIRouter(tags=["runs"])
@@ -25,14 +25,7 @@ async def schema(request: Request) -> dict[str, Any]:
     """The settings of every run; the ingredients that they may name, by folder, with the settings of each
     (``apart``: where those of a folder stand, if not beside those of every run); and the algorithm that
     ``auto`` means, by model."""
-    return await asyncio.to_thread(
-        lambda: {
-            "settings": RunConfig.describe(),
-            "ingredients": {folder: registry.describe(folder) for folder in RunConfig.folders()},
-            "apart": APART,
-            "automatic": {name: algorithms.resolve(RunConfig(model_name=name)) for name in registry.names("models")},
-        }
-    )
+    return await asyncio.to_thread(run_schema)
 
 
 @router.get("/api/runs/{session_id}/rounds")
