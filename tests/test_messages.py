@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -438,3 +439,16 @@ def test_what_many_get_with_a_name_of_their_own_travels_as_if_it_were_written_an
     assert dump(made.body) == dump(plain.body)
     with pytest.raises(ValueError, match="does not stand before"):
         shared.headed("sha", value)
+
+
+def test_what_many_get_is_held_once_however_many_they_are() -> None:
+    shared = Written({"text": "é" * 100_000})
+    shared.headed("dataset", None).quoted  # noqa: B018  what is common is written
+    tracemalloc.start()
+    try:
+        kept = [shared.headed("dataset", str(node)) for node in range(50)]
+        assert all(len(one.quoted) > 100_000 < len(one.text) for one in kept)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 100_000

@@ -26,11 +26,15 @@ class Written(dict[str, Json]):
     '{"a":2,"b":1}'
     """
 
-    __slots__ = ("_quoted", "_text")
+    __slots__ = ("_first", "_quoted", "_rest", "_text")
+    _first: str  # of one that is headed: what stands before the others
+    _rest: Written
 
     @property
     def text(self) -> str:
         """Its canonical JSON."""
+        if hasattr(self, "_rest"):
+            return self._first + self._rest.text[1:]
         if not hasattr(self, "_text"):
             self._text = dumps(dict(self))
         return self._text
@@ -38,12 +42,15 @@ class Written(dict[str, Json]):
     @property
     def quoted(self) -> str:
         """This text as a string of JSON."""
+        if hasattr(self, "_rest"):
+            return in_order(self._first)[:-1] + self._rest.quoted[2:]
         if not hasattr(self, "_quoted"):
             self._quoted = in_order(self.text)
         return self._quoted
 
     def headed(self, name: str, value: Json) -> Written:
-        """The same with one more name, which stands before all others: what they say is not written anew.
+        """The same with one more name, which stands before all others: what they say is not written anew. It is put
+        together when it is looked at and not kept: there is one for each of those it goes to.
 
         >>> dumps(Written({"b": 1, "c": 2}).headed("a", 3))
         '{"a":3,"b":1,"c":2}'
@@ -51,9 +58,7 @@ class Written(dict[str, Json]):
         if not self or name >= min(self):
             raise ValueError(f"{name!r} does not stand before {', '.join(self) or 'nothing'}")
         found = Written({name: value, **self})
-        first = f"{dumps({name: value})[:-1]},"
-        found._text = first + self.text[1:]
-        found._quoted = in_order(first)[:-1] + self.quoted[2:]
+        found._first, found._rest = f"{dumps({name: value})[:-1]},", self
         return found
 
 

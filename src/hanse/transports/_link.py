@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 
 REQUEST_LIMIT = 64 << 20  # a request from a peer that was not asked for anything
 _STRIKES = 3  # broken connections by malformed bytes before waiting is given up
-_REMEMBERED = 4096  # ids of finished exchanges, to tell duplicate and late from invented
+_REMEMBERED = 512  # ids of finished exchanges, to tell duplicate and late from invented: a quarter of a kilobyte each
 _REPEATED = 256  # of these, told again on a new connection
 _SIGNAL_BYTES = 1024
 
