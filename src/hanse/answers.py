@@ -18,7 +18,7 @@ import numpy as np
 from hanse import algorithms, features, gathering, protection, subjects, transforms
 from hanse.config import RunConfig
 from hanse.errors import NotAllowed, NotApproved, WireError
-from hanse.gather import Gather, Identity, Party
+from hanse.gather import Gather, Identity, Party, keep_promises
 from hanse.kinds import Algorithm, Combine, Contribution, Site, Source, no_place
 from hanse.memories import Memories, NodeMemory
 from hanse.messages import Array, Json, Record, digest
@@ -126,6 +126,8 @@ class Answerer:
         open: the same rows in batches; None: those that ``load`` gives.
         identity: gives what signs for this node in a gather; None: nodes have no names that can be checked.
         promises: what a gather has told for good (:attr:`hanse.gather.Party.promises`); None: in memory.
+        kept_by_gate: what a reply tells for good stands in :attr:`spent` (``told``), for who lets the reply out to keep
+            (:func:`hanse.gather.keep_promises`); False: it is kept here.
         secret: gives what only this node knows, 32 bytes, of which all its noise is drawn; by default new ones.
         terms: gives what a bundle says, where that is known already.
         keep: where a model of this node's own is kept, by the run that left it (:attr:`hanse.kinds.Site.keep`).
@@ -147,8 +149,9 @@ class Answerer:
         subject: Callable[[Mapping[str, Json]], tuple[str, int]] = lambda bundle: ("", 1),
         keep: Callable[[str, Record], None] = lambda run, record: None,
         place: Callable[[Mapping[str, Json]], Path] = lambda bundle: no_place(),
+        kept_by_gate: bool = False,
     ) -> None:
-        self._keep, self._place = keep, place
+        self._keep, self._place, self._kept_by_gate = keep, place, kept_by_gate
         self.node, self._load, self._owner, self._open = (
             node,
             load,
@@ -158,7 +161,7 @@ class Answerer:
         self._identity, self._terms, self._subject = identity, terms, subject
         self._promises: MutableMapping[str, Json] = {} if promises is None else promises
         self._secret = secret or _new_secret()
-        self.spent: dict[str, Json] = {}  # by the last answer: ``cells``, and the name of its ``release``
+        self.spent: dict[str, Json] = {}  # by the last answer: ``cells``, the name of its ``release``, what it ``told``
         self._runs: dict[str, _Run] = {}
 
     def answer(self, task: Record, bundle: Mapping[str, Json], progress: Progress = lambda: None) -> Record:
@@ -220,6 +223,10 @@ class Answerer:
 
         reply = terms.gathers[combine].reply(asked.op, asked.ask, answer, asked.party)
         asked.run.memories.keep(asked.party.step, asked.party.exchange, asked.memory, asked.checkpoint)
+        if asked.party.leaving and self._kept_by_gate:
+            self.spent["told"] = asked.party.leaving
+        else:
+            keep_promises(self._promises, asked.party.leaving)
         return reply
 
     def _steps(self, promised: Guarantee | None, ask: Record, asked: Asked) -> Steps | None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from hanse.errors import NotAllowed
 from hanse.kinds import Ask, Contribution, Gathered, generator
 from hanse.messages import Json, Record
 
@@ -83,6 +84,8 @@ class Party:
         rows: the nodes that the bundle names, and the most rows that each declared; empty where it names none.
         promises: what a gather has told for good, of all runs: what is set is on disk before the next line runs, and
             outlives the process (in a simulation, which ends with it, it is in memory).
+        leaving: what this very reply tells for good. It is set in ``promises`` before the reply leaves the node
+            (:func:`keep_promises`), and not before the reply is there: who dies in between has told nothing.
     """
 
     node: str
@@ -96,10 +99,21 @@ class Party:
     bundle: str = ""
     rows: Mapping[str, float] = field(default_factory=dict)
     promises: MutableMapping[str, Json] = field(default_factory=dict)
+    leaving: dict[str, Json] = field(default_factory=dict)
 
     def rng(self, *key: str | int) -> np.random.Generator:
         """Random numbers keyed by (seed, node, key): the same on any worker, in any order."""
         return generator(self.seed, self.node, *key)
+
+
+def keep_promises(promises: MutableMapping[str, Json], leaving: Mapping[str, Json]) -> None:
+    """Sets in ``promises`` what a reply that is about to leave tells for good. Raises ``NotAllowed`` where another
+    reply has told something else meanwhile."""
+    for place, value in leaving.items():
+        if promises.setdefault(place, value) != value:
+            raise NotAllowed(
+                "a sum of this step was told before; two sums of one step may differ by what single nodes contributed"
+            )
 
 
 class Gather(Protocol):

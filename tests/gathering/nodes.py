@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from hanse.errors import HanseError
-from hanse.gather import Identity, Party, Reply
+from hanse.gather import Identity, Party, Reply, keep_promises
 from hanse.gathering.secure import Secure
 from hanse.identity import Authority, NodeIdentity, create_key, csr
 from hanse.kinds import Ask, Combine, Contribution, Gathered
@@ -86,6 +86,7 @@ class Nodes:
 
         reply = Secure(**self.settings).reply(op, record, answer, party)  # type: ignore[arg-type]
         memories.keep(*at, memory)
+        keep_promises(party.promises, party.leaving)
         return reply
 
     async def exchange(
@@ -117,6 +118,19 @@ class Nodes:
         found = asyncio.run(gather.collect(ask, asks, self.exchange))
         self.step, self.exchanges = self.step + 1, 0
         return found
+
+
+def exact(n: int, size: int = 5, **more: object) -> tuple[dict[str, Contribution], Ask]:
+    """Contributions of whole numbers, and what asks all of the nodes for them."""
+    rng = np.random.default_rng(n)
+    contributions = {
+        f"n{k:03}": Contribution(
+            Record({}, {"i": rng.integers(-(10**9), 10**9, size)}), sums={"rows": rng.integers(0, 9, 2)}
+        )
+        for k in range(n)
+    }
+    shapes = {"arrays": {"i": ("int64", (size,))}, "sums": {"rows": ("int64", (2,))}}
+    return contributions, replace(ASK, **{"fewest": n, **shapes, **more})  # type: ignore[arg-type]
 
 
 def whole(n: int, size: int = 5, seed: int = 0) -> dict[str, Contribution]:

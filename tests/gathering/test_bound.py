@@ -43,7 +43,11 @@ class Liar:
         self.session = 0
 
     def masked(
-        self, among: list[str], ask: dict[str, Json] | None = None, of: list[str] | None = None
+        self,
+        among: list[str],
+        ask: dict[str, Json] | None = None,
+        of: list[str] | None = None,
+        at_once: bool = False,
     ) -> dict[str, Record]:
         told = [self.keys[node] for node in sorted(self.keys)]
         asked = Record(
@@ -54,6 +58,7 @@ class Liar:
                 "form": {"a.": None, "s.": None, "counts": {}},
                 "keys": told,
                 "ask": ask or {"q": 1},
+                "whole": at_once,
             }
         )
         self.session += 1
@@ -117,6 +122,28 @@ def test_a_second_sum_of_a_step_without_one_node_is_refused_by_everybody(tmp_pat
     came = liar.masked(NAMES)  # all are asked, and one is said to be lost
     with pytest.raises(NotAllowed, match="told before, of n000, n001, n002, n003, n004, and no other one is"):
         liar.unmasked(came, NAMES[1:])
+
+
+@pytest.mark.parametrize("between", [nothing, new_keys, restart])
+def test_nor_after_one_that_needed_no_second_exchange(tmp_path: Path, between: Between) -> None:
+    liar = Liar(federation(tmp_path))
+    liar.fresh_keys()
+    first = liar.masked(NAMES, at_once=True)
+    between(liar, tmp_path)
+    for node in NAMES[1:]:
+        for at_once in (True, False):
+            with pytest.raises(NodeFailed, match=r"n004, and is told of no others"):
+                liar.masked(NAMES[1:], of=[node], at_once=at_once)
+    with pytest.raises(NotAllowed, match="a node is asked one thing"):
+        liar.masked(NAMES, {"q": 2}, at_once=True)
+    again = liar.masked(NAMES, at_once=True)  # the very same may be made again, under other masks
+    words = [np.array([came[node].arrays["64"] for node in NAMES]) for came in (first, again)]
+    np.testing.assert_array_equal(words[0].sum(0), words[1].sum(0))
+    assert not np.isin(words[0], words[1]).any()
+    liar.nodes.contributions = {**liar.nodes.contributions, "n002": whole(N, seed=1)["n002"]}
+    restart(liar, tmp_path)
+    with pytest.raises(NodeFailed, match="other numbers to this very sum before"):
+        liar.masked(NAMES, of=["n002"], at_once=True)
 
 
 @pytest.mark.parametrize("between", [nothing, new_keys, restart])

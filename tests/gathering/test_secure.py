@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gathering.nodes import ASK, Nodes, whole
+from gathering.nodes import ASK, Nodes, exact, whole
 from hanse.bundle import freeze
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, NodeFailed, RunFailed
@@ -135,6 +136,80 @@ def test_whoever_is_lost_the_sum_is_right_or_there_is_none(
         equals(found, in_it)
     else:
         assert not found.answers
+
+
+# ---------------------------------------------------------------- of all or none
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 50])
+def test_a_sum_of_whole_numbers_that_needs_everybody_takes_one_exchange(n: int) -> None:
+    contributions, ask = exact(n, 1000)
+    nodes, gather = Nodes.signed(contributions, rows=dict.fromkeys(contributions, 100.0)), Secure()
+    for _ in range(2):
+        nodes.seen.clear()
+        found = nodes.sum(gather, ask)
+        np.testing.assert_array_equal(found.sum()["i"], sum(c.record.arrays["i"] for c in contributions.values()))
+        np.testing.assert_array_equal(found.sums()["rows"], sum(c.sums["rows"] for c in contributions.values()))
+        assert (found.told["of"], found.told["threshold"], found.told["error"]) == (n, n, 0.0)
+        assert {op for _, op in nodes.seen} - {"keys"} == {"answer"}
+        sent = [record.arrays for (_, op), record in nodes.seen.items() if op == "answer"]
+        assert all(set(arrays) == {"64"} for arrays in sent)  # no share of a secret and no hash of one
+        for one in range(min(n, 3)):  # without one of them it is no sum
+            rest = sum((a["64"] for k, a in enumerate(sent) if k != one), np.zeros_like(sent[0]["64"]))
+            counts = np.bincount(rest.view(np.uint8), minlength=256)
+            assert ((counts - counts.mean()) ** 2).sum() / counts.mean() < 400  # χ² of 255 degrees of freedom
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"fewest": 3},
+        {"arrays": None},
+        {"sums": None},
+        {"arrays": {"i": ("float64", (5,))}},
+        {"sums": {"rows": ("float32", (2,))}},
+    ],
+)
+def test_what_may_lack_a_node_or_be_other_numbers_when_it_is_made_again_takes_two(more: dict[str, Any]) -> None:
+    contributions, ask = exact(4, **more)
+    kinds = {"i": (ask.arrays or {}).get("i", ("int64",))[0], "rows": (ask.sums or {}).get("rows", ("int64",))[0]}
+    contributions = {
+        node: Contribution(
+            Record({}, {"i": np.asarray(c.record.arrays["i"]).astype(kinds["i"])}),
+            sums={"rows": np.asarray(c.sums["rows"]).astype(kinds["rows"])},
+        )
+        for node, c in contributions.items()
+    }
+    nodes = Nodes.signed(contributions)
+    assert len(nodes.sum(ask=ask).answers) == 4
+    assert {op for _, op in nodes.seen} == {"keys", "answer", "unmask"}
+
+
+def test_the_threshold_may_need_everybody_too_and_many_nodes_take_three() -> None:
+    contributions, ask = exact(4, fewest=1)
+    nodes = Nodes.signed(contributions, settings={"secure_threshold": 4})
+    assert len(nodes.sum(ask=ask).answers) == 4
+    assert {op for _, op in nodes.seen} == {"keys", "answer"}
+    contributions, ask = exact(110)
+    nodes = Nodes(contributions)
+    assert len(nodes.sum(ask=ask).answers) == 110
+    assert {op for _, op in nodes.seen} == {"keys", "answer", "agree", "unmask"}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_node_that_is_lost_leaves_no_sum_of_all_and_the_next_attempt_is_it(when: str) -> None:
+    contributions, ask = exact(4)
+    nodes, gather = Nodes.signed(contributions, rows=dict.fromkeys(contributions, 100.0)), Secure()
+    getattr(nodes, when)["n002", "answer"] = DIED
+    found = nodes.sum(gather, ask)
+    assert not found.answers
+    assert found.failures["n002"] == DIED.message
+    assert "3 of 4 nodes were left" in found.failures["n000"]
+    assert not any(op in ("agree", "unmask") for _, op in nodes.seen)
+    getattr(nodes, when).clear()
+    nodes.step -= 1
+    again = nodes.sum(gather, ask)
+    np.testing.assert_array_equal(again.sum()["i"], sum(c.record.arrays["i"] for c in contributions.values()))
 
 
 # ---------------------------------------------------------------- weights and types

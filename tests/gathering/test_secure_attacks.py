@@ -15,7 +15,7 @@ from hanse.gathering._keys import text
 from hanse.gathering._session import commitment
 from hanse.identity import Authority, csr
 from hanse.kinds import Contribution
-from hanse.messages import Json, Record, dumps
+from hanse.messages import Array, Json, Record, dumps
 from hanse.privacy import keystream, shamir
 from hanse.privacy.agreement import KeyPair
 from hanse.privacy.fixed_point import code, decode
@@ -49,7 +49,13 @@ class Liar:
         self.at += 1
         return self.at
 
-    def asked(self, ask: Mapping[str, Json] | None = None, among: list[str] | None = None, session: int = 0) -> Record:
+    def asked(
+        self,
+        ask: Mapping[str, Json] | None = None,
+        among: list[str] | None = None,
+        session: int = 0,
+        whole: bool = False,
+    ) -> Record:
         told = [self.keys[node] for node in sorted(self.keys)]
         return Record(
             {
@@ -59,6 +65,7 @@ class Liar:
                 "form": {"a.": None, "s.": None, "counts": {}},
                 "keys": told,
                 "ask": dict(ask or {"q": 1}),
+                "whole": whole,
             }
         )
 
@@ -374,6 +381,81 @@ def test_both_secrets_of_one_node_are_never_told(authority: Authority) -> None:
         for survivors in (NAMES[:-1], NAMES[1:]):
             with pytest.raises((NotAllowed, NodeFailed)):
                 liar.unmasked(node, came, survivors, signatures)
+
+
+# ---------------------------------------------------------------- of all or none
+
+
+def added(came: Mapping[str, Record], nodes: list[str]) -> Array:
+    return np.sum([came[node].arrays["64"] for node in nodes], 0, dtype=np.uint64).view(np.int64)
+
+
+def of_own(liar: Liar, nodes: list[str]) -> Array:
+    contributions = liar.nodes.contributions
+    return np.sum([c.record.arrays["i"] for n in nodes if isinstance(c := contributions[n], Contribution)], 0)
+
+
+def test_no_secret_of_a_sum_of_all_or_none_is_told(authority: Authority) -> None:
+    """Who has all answers but one asks the others for what takes the masks of this one off."""
+    liar = Liar(federation(authority))
+    came = liar.answers(whole=True)
+    for survivors in (NAMES[:-1], NAMES):
+        for op, more in (("agree", {}), ("unmask", {}), ("unmask", {"signatures": dict.fromkeys(NAMES, "")})):
+            with pytest.raises(NotAllowed, match="no secret of its masks is told"):
+                liar.ask("n000", op, Record({"session": 0, "survivors": survivors, **more}))
+    assert not np.isin(of_own(liar, NAMES[:-1]), added(came, NAMES[:-1])).any()
+    assert np.isin(of_own(liar, NAMES), added(came, NAMES)).all()
+
+
+@pytest.mark.parametrize("whole_first", [True, False])
+def test_after_a_sum_of_all_or_none_no_other_one_of_the_step_is_told(authority: Authority, whole_first: bool) -> None:
+    """Of two sums, one in which n006 is missing, the second is refused by everybody, whichever it is."""
+    liar, without = Liar(federation(authority)), NAMES[:-1]
+    if whole_first:
+        liar.answers(whole=True)
+        for node in without:
+            for all_or_none in (True, False):
+                with pytest.raises(NodeFailed, match="is told of no others"):
+                    liar.ask(node, "answer", liar.asked(among=without, session=1, whole=all_or_none))
+        liar.answers(session=2)  # of all, and one of them is said to be lost
+        for node in without:
+            with pytest.raises(NotAllowed, match="no other one is"):
+                liar.signed(without, [node], session=2)
+        return
+    liar.answers(among=without, whole=True)
+    for node in without:
+        with pytest.raises(NotAllowed, match="no other one is"):
+            liar.ask(node, "answer", liar.asked(session=1, whole=True))
+        with pytest.raises(NodeFailed, match="contributes to it no more"):  # written for seven, its numbers are others
+            liar.ask(node, "answer", liar.asked(session=2))
+
+
+def test_a_sum_that_was_masked_before_one_of_all_or_none_stays_masked(authority: Authority) -> None:
+    liar = Liar(federation(authority))
+    liar.answers()
+    liar.answers(session=1, whole=True)
+    for node in NAMES[:-1]:
+        with pytest.raises(NodeFailed, match="keys of this sum"):
+            liar.signed(NAMES[:-1], [node])
+
+
+def test_who_is_told_that_a_sum_needs_all_and_who_is_not_have_masks_that_do_not_cancel(authority: Authority) -> None:
+    liar = Liar(federation(authority))
+    came = {node: liar.ask(node, "answer", liar.asked(whole=node != "n000")) for node in NAMES}
+    assert len({record.data["session"] for record in came.values()}) == 2
+    assert not np.isin(of_own(liar, NAMES), added(came, NAMES)).any()
+
+
+def test_a_sum_of_all_or_none_is_of_whole_groups_and_of_enough(authority: Authority) -> None:
+    nodes = federation(authority)
+    nodes.settings = {"secure_group": 3}  # n000 to n003, and n004 to n006
+    liar = Liar(nodes)
+    for node in NAMES[:-1]:
+        with pytest.raises(NotAllowed, match="together or not at all"):
+            liar.ask(node, "answer", liar.asked(among=NAMES[:-1], whole=True))
+    with pytest.raises(NodeFailed, match="at least 4"):
+        liar.ask("n000", "answer", liar.asked(among=NAMES[:3], whole=True, session=1))
+    assert len(liar.answers(among=NAMES[:4], whole=True, session=2)) == 4
 
 
 # ---------------------------------------------------------------- the same masks twice

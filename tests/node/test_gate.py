@@ -40,6 +40,7 @@ from hanse.messages import Json, Record
 from hanse.node import bundle_texts, control, persons
 from hanse.node.catalogue import Catalogue
 from hanse.node.passage import Allowed, Passage
+from hanse.node.promises import Promises
 from hanse.node.settings import Policy
 from hanse.node.spending import Reservation
 from hanse.node.worker import Worked
@@ -491,6 +492,7 @@ def test_the_stages_of_the_gate_in_their_order(tmp_path: Path) -> None:
                 "work",
                 "approved",
                 "rules",
+                "promise",
                 "settle",
                 "what leaves",
                 "digest",
@@ -544,6 +546,39 @@ def test_a_stage_that_fails_is_a_no_and_gives_back_what_was_reserved(tmp_path: P
             gate.stages = whole
             await node.task(bundle, first.data["of"], first.arrays)
             assert [line.spent for line in node.agent.book.lines("visits")] == [1]
+
+    asyncio.run(main())
+
+
+def test_what_an_answer_tells_for_good_is_on_disk_before_it_leaves_and_nothing_else_is_told(tmp_path: Path) -> None:
+    said: dict[str, Json] = {"run sha 3": {"survivors": ["alpha", "beta"]}}
+
+    class Tells:
+        name = "tells"
+
+        def __call__(self, task: Passage) -> None:
+            task.worked = dataclasses.replace(task.worked, spent={"told": dict(said)})
+
+    class Looks:
+        name = "looks"
+
+        def __call__(self, task: Passage) -> None:
+            assert dict(Promises(tmp_path)) == {"run sha 3": {"survivors": ["alpha", "beta"]}}
+            assert not task.worked.spent
+
+    async def main() -> None:
+        async with running(tmp_path) as node:
+            bundle, gate = probe(), node.agent.gate
+            await node.approved(bundle)
+            at = [stage.name for stage in gate.stages].index("work") + 1
+            whole = gate.stages
+            gate.stages = (*whole[:at], Tells(), *whole[at:-1], Looks(), whole[-1])
+            for _ in range(2):  # the same again
+                await node.task(bundle, ASK, X)
+            assert node.actions()[-2:] == ["task.answered", "task.answered"]
+            said["run sha 3"] = {"survivors": ["alpha"]}
+            await refused(node, NotAllowed, "a sum of this step was told before", bundle, ASK, X)
+            assert node.audit()[-1].detail["stage"] == "promise"
 
     asyncio.run(main())
 

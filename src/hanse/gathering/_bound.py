@@ -69,15 +69,21 @@ class Bound:
                 "then; the difference would show them, so it contributes to it no more"
             )
 
-    def promise(self, party: Party) -> None:
-        """Writes it down, unless it is; on disk when this returns. Raises where another sum of this step was told."""
-        value: Json = {
+    def leave(self, party: Party) -> None:
+        """Has it written down before the reply leaves, as the reply is part of this sum and needs no other secret."""
+        party.leaving[_place(party)] = self._written()
+
+    def _written(self) -> dict[str, Json]:
+        return {
             "asked": self.asked,
             "survivors": list(self.survivors),
             "seed": self.seed,
             "contributed": self.contributed,
         }
-        said = Bound._read(party.promises.setdefault(_place(party), value))
+
+    def promise(self, party: Party) -> None:
+        """Writes it down, unless it is; on disk when this returns. Raises where another sum of this step was told."""
+        said = Bound._read(party.promises.setdefault(_place(party), self._written()))
         if said != self:
             raise NotAllowed(
                 f"a sum of this step was told before, of {', '.join(said.survivors)}; two sums of one step may differ "

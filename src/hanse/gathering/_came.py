@@ -23,7 +23,7 @@ class Came:
         names: of the arrays, with dtype and shape.
         rows: declared by all nodes of the sum.
         session, among, beside: its name; the nodes that were asked; this one's neighbours.
-        commitments: (1 + neighbours, 16) hashes of its seeds.
+        commitments: (1 + neighbours, 16) hashes of its seeds; of a sum of which none is told (0, 16).
         shares: (neighbours, bytes) sealed for each of them.
         weighs: whether it counts for anything.
         bound: the nodes of whom a sum of this step was told before; () where none was.
@@ -73,20 +73,21 @@ class Came:
         return told if len(told) == len(names) and all(map(self.fits, told, names)) else None
 
 
-def came(node: str, asked: int, record: Record, how: Mapping[str, Any]) -> Came:
+def came(node: str, asked: int, record: Record, how: Mapping[str, Any], whole: bool = False) -> Came:
     """What a reply says. Raises where it is none of a secure sum.
 
     Args:
         node, asked: whose it is, and the step it was asked in.
         how: arrays are written (:func:`hanse.gathering._session.layout`).
+        whole: the sum is of all who were asked or none, so nothing is said of the secrets of its masks.
     """
     said = record.data
     names = tuple((str(n), (str(dtype), tuple(int(s) for s in shape))) for n, dtype, shape in said["layout"])
     among, beside = (tuple(str(n) for n in said[name]) for name in ("among", "beside"))
     arrays = record.arrays
-    commitments = np.array(arrays["commitments"])
+    commitments = np.zeros((0, 16), np.uint8) if whole else np.array(arrays["commitments"])
     shares = np.array(arrays["shares"]) if "shares" in arrays else np.zeros((0, 0), np.uint8)
-    if commitments.shape != (1 + len(beside), 16) or len(shares) not in (0, len(beside)):
+    if commitments.shape != (0 if whole else 1 + len(beside), 16) or len(shares) not in (0, len(beside)):
         raise ValueError("it has other secrets than neighbours")
     if not isinstance(said["data"], dict) or not isinstance(said["weighs"], bool):
         raise ValueError("what it says beside its arrays is no object")

@@ -24,6 +24,7 @@ class MaskedSum:
 
     Args:
         seeds: the secrets of its masks: this node's own under its name, those of pairs under the other's.
+        whole: whether it is of all who were asked or none, so that no secret of it is ever told.
         group: those that are in sums together with this node, or not at all.
         bound: what the sum is of, as far as it is known; ``told``: whether one of this step was told before.
         sealed: what was sealed for the neighbours; ``kept``: this node's share of its own seed, where it has one.
@@ -38,6 +39,7 @@ class MaskedSum:
     least: int
     seeds: Mapping[str, bytes]
     bound: Bound
+    whole: bool = False
     told: bool = False
     group: tuple[str, ...] = ()
     sealed: Mapping[str, Array] | None = None

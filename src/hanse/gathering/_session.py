@@ -118,8 +118,9 @@ class Member:
         codes = layout(names, len(session.among), rows.get(party.node, 1.0), everything, **self._how)
         words = self._written(arrays, contribution.weight, codes)
         self._settle(session, hashed(words, [everything, *sorted(names.items())], session.bound.seed))
-        masks = [(session.seeds[party.node], 1)]
-        masks += [(session.seeds[other], pair_sign(party.node, other)) for other in session.beside]
+        masks = [
+            (seed, 1 if node == party.node else pair_sign(party.node, node)) for node, seed in session.seeds.items()
+        ]
         for vector in words.values():
             spans.over(lambda low, high, vector=vector: _masked(vector, masks, low, high), vector.size)  # type: ignore[misc]
         party.progress()
@@ -134,8 +135,11 @@ class Member:
             "bound": list(session.bound.survivors) if session.told else [],
             "group": list(session.group),
         }
-        commitments = [commitment(session.id, session.seeds[node]) for node in (party.node, *session.beside)]
         found = {str(bits): vector for bits, vector in words.items()}
+        if session.whole:
+            replace(session.bound, survivors=session.among).leave(party)
+            return Record(data, found)
+        commitments = [commitment(session.id, session.seeds[node]) for node in (party.node, *session.beside)]
         if session.sealed is None:
             session.sealed = self._shares(mine, session)
         return Record(data, {**found, "commitments": _stacked(commitments), **session.sealed})
@@ -145,7 +149,8 @@ class Member:
         are asked different things have masks that do not cancel, and the coordinator learns nothing. The very same ask
         gets the very same answer."""
         party, number, among = self._party, asked["session"], tuple(asked["among"])
-        bound = [party.run, party.bundle, mine.listed, number, party.step, party.exchange, list(among)]
+        whole = bool(asked.get("whole", False))
+        bound = [party.run, party.bundle, mine.listed, number, party.step, party.exchange, list(among), whole]
         what = mark(inner)
         id = hashlib.sha256(text("session", *bound, asked["form"], what)).digest()
         if mine.session is not None and mine.session.id == id:
@@ -167,11 +172,15 @@ class Member:
         ring = tuple(neighbours.order(among, bytes.fromhex(mine.listed)))
         beside = tuple(neighbours.of(party.node, ring))
         seeds = {other: derive(mine.secret(other), text("mask", id.hex())) for other in beside}
-        seeds[party.node] = secrets.token_bytes(keystream.SEED_BYTES)
+        if not whole:
+            seeds[party.node] = secrets.token_bytes(keystream.SEED_BYTES)
         group = _groups.beside(party.node, party.rows or mine.public, self._group)
         told, bound_to = before is not None, before or Bound(question, seed=fresh_seed())
-        mine.session = MaskedSum(number, id, among, ring, beside, fewest, seeds, bound_to, told, group)
-        return mine.session
+        session = MaskedSum(number, id, among, ring, beside, fewest, seeds, bound_to, whole, told, group)
+        if whole:
+            self._take(session, among)
+        mine.session = session
+        return session
 
     def _settle(self, session: MaskedSum, contributed: str) -> None:
         """What this node contributes to the sum, and contributed to it before."""
@@ -305,6 +314,8 @@ class Member:
     def _of(self, mine: Keys, asked: Mapping[str, Json]) -> MaskedSum:
         if mine.session is None or mine.session.number != asked["session"]:
             raise NodeFailed(LOST)
+        if mine.session.whole:
+            raise NotAllowed("this sum is of all who were asked or none, and no secret of its masks is told")
         if mine.session.sealed is None:
             raise NodeFailed("this node has contributed nothing to this sum")
         return mine.session

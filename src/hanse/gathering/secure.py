@@ -30,6 +30,12 @@ neither of which a coordinator with fewer than 2 t - n nodes on its side can hav
 nodes. (Of more than 100 nodes shares are with neighbours, of whom t are no such set, so all rounds go the second way.
 Where b is in no shares, a sum that lacked a node would be one of too few, there is one list, and b is told as it is.)
 
+Where a sum needs everybody who is asked (``min_completed`` or ``secure_threshold`` is their number), the y_u have no
+G(b_u), and one exchange is all: the masks of pairs cancel in the sum of all, and of none other. No node tells a secret
+of such a sum, so it is this one or none, and a node writes down that it is before its y_u leaves, as it does otherwise
+before it tells a secret. From then on it must contribute the same numbers where the step is asked again, so a sum is
+made so only of whole numbers. (b_u is there for the case that a node is said to be lost, and its pairs are told.)
+
 Where fewer nodes than ``secure_threshold`` are left in any exchange, there is no sum: the step has failed, what came
 is useless, and the next attempt begins with fresh keys. So it does where a node has lost its keys (a restarted
 worker). What a node is asked is part of the session's name, so nodes that are asked different things have masks that
@@ -170,15 +176,18 @@ class Secure:
         first = not self._keys
         try:
             await self._set_up(asks, exchange, failures)
-            answered, among = await self._answers(ask, asks, exchange, failures)
+            among = sorted(node for node in asks if node in self._keys)
+            whole = self._whole(ask, among)
+            answered = await self._answers(ask, asks, among, whole, exchange, failures)
             left = self._grouped(self._again(self._alike(answered, failures), failures), failures)
             self._enough(left, among, ask.fewest)
-            survivors, signatures = sorted(left), None
-            if survivors != among or len(among) > neighbours.COMPLETE:
-                signatures = await self._agreed(survivors, exchange, failures)
-                self._enough(signatures, among)
-            shown = await self._shown(left, survivors, signatures, exchange, failures)
-            masks = self._masks(left, survivors, shown, failures)
+            survivors, signatures, masks = sorted(left), None, list[tuple[bytes, int]]()
+            if not whole:
+                if survivors != among or len(among) > neighbours.COMPLETE:
+                    signatures = await self._agreed(survivors, exchange, failures)
+                    self._enough(signatures, among)
+                shown = await self._shown(left, survivors, signatures, exchange, failures)
+                masks = self._masks(left, survivors, shown, failures)
             if first and len(survivors) < len(asks):  # too few for the run, perhaps: nodes forget a step that failed
                 self._keys = {}
             return await asyncio.to_thread(self._summed, left, survivors, masks, among, failures, ask)
@@ -233,10 +242,24 @@ class Secure:
                 self._keys[reply.node], of = told, int(said["of"])
         self._least, self._told = least(self._threshold, of or len(self._keys)), set()
 
+    def _whole(self, ask: Ask, among: Sequence[str]) -> bool:
+        """Whether the sum is of all who are asked or none. Each of them stands by its numbers from its answer on, so
+        they are whole ones, which are the same where they are made again."""
+        if ask.arrays is None or ask.sums is None:
+            return False
+        dtypes = [np.dtype(dtype) for dtype, _ in (*ask.arrays.values(), *ask.sums.values())]
+        needed = max(self._least, ask.fewest)
+        return len(among) <= min(neighbours.COMPLETE, needed) and all(dtype.kind in "iub" for dtype in dtypes)
+
     async def _answers(
-        self, ask: Ask, asks: Mapping[str, Record], exchange: Exchange, failures: dict[str, str]
-    ) -> tuple[dict[str, Came], list[str]]:
-        among = sorted(node for node in asks if node in self._keys)
+        self,
+        ask: Ask,
+        asks: Mapping[str, Record],
+        among: list[str],
+        whole: bool,
+        exchange: Exchange,
+        failures: dict[str, str],
+    ) -> dict[str, Came]:
         self._enough(dict.fromkeys(among), among)
         told = [self._keys[node] for node in sorted(self._keys)]
         common: dict[str, Json] = {
@@ -244,6 +267,7 @@ class Secure:
             "among": among,
             "listed": hashlib.sha256(dumps([[node, key] for node, key, *_ in told]).encode()).hexdigest(),
             "form": {"a.": _plain(ask.arrays), "s.": _plain(ask.sums), "counts": dict(ask.counts)},
+            "whole": whole,
         }
         self._sessions += 1
         if not {*among} <= self._told:
@@ -257,13 +281,13 @@ class Secure:
         async with aclosing(replies) as coming:  # type: ignore[type-var]
             async for reply in coming:
                 with Blame(reply, failures):
-                    answered[reply.node] = came(reply.node, reply.asked, body(reply), self._how)
+                    answered[reply.node] = came(reply.node, reply.asked, body(reply), self._how, whole)
                 if lost := reply.error == LOST:
                     break  # the others' answers would have masks that never come off
         if lost:
             raise _NoSum("no sum was made: a node had lost its keys; all have them told anew")
         self._told |= answered.keys()
-        return answered, among
+        return answered
 
     @staticmethod
     def _alike(came: dict[str, Came], failures: dict[str, str]) -> dict[str, Came]:
@@ -354,7 +378,7 @@ class Secure:
             "by": __name__.rpartition(".")[2],
             "of": len(survivors),
             "asked": len(among),
-            "threshold": self._least,
+            "threshold": self._least if masks else len(among),
         }
         arrays: dict[str, tuple[Code, Array]] = {}
         at = dict.fromkeys(words, 0)

@@ -121,6 +121,7 @@ class Agent:
             await self.worker.close()
             self.approvals.close()
             self.gate.standing.close()
+            self.gate.promises.close()
             self.book.close()
             self.audit.close()
             os.close(self._lock)

@@ -32,6 +32,7 @@ from hanse.node.passage import (
     KnownFacts,
     Leaving,
     Passage,
+    PromisesKept,
     Replied,
     Reserved,
     SpendingSettled,
@@ -39,6 +40,7 @@ from hanse.node.passage import (
     authenticate,
     note,
 )
+from hanse.node.promises import Promises
 from hanse.node.settings import NodeSettings
 from hanse.node.spending import Book
 from hanse.node.standing import StandingApprovals
@@ -72,7 +74,7 @@ class Gate:
         book: Book,
     ) -> None:
         self.node, self.approvals, self.worker, self.audit, self.book = node, approvals, worker, audit, book
-        self._home, self._known = home, KnownFacts(home, worker)
+        self._home, self._known, self.promises = home, KnownFacts(home, worker), Promises(home, threads=True)
         self.standing = StandingApprovals(home)
         self.configure(settings)
 
@@ -92,6 +94,7 @@ class Gate:
             Computed(self.worker),
             approved,
             allowed,
+            PromisesKept(self.promises),
             SpendingSettled(self.book),
             Leaving(settings.limits),
             Hashed(),

@@ -17,10 +17,12 @@ from typing import Protocol
 from hanse import policy
 from hanse.errors import NotAllowed, NotApproved, NotAuthenticated, NotFound, TooLarge, WireError
 from hanse.facts import Data, Facts, now, round_of, told_in_json
+from hanse.gather import keep_promises
 from hanse.messages import Buffered, Json, Layout, Message, Record, as_it_travels
 from hanse.node.approvals import Approvals, Proposal
 from hanse.node.catalogue import Catalogue
 from hanse.node.dataset import Dataset
+from hanse.node.promises import Promises
 from hanse.node.settings import TaskLimits
 from hanse.node.spending import Book, Reservation
 from hanse.node.worker import Worked
@@ -292,6 +294,23 @@ class Computed:
         task.worked = await self.worker.answer(task.message.body, task.proposal.text, task.progress)
         if task.facts.needs_data and task.facts.rows != task.worked.rows:
             task.facts = replace(task.facts, rows=task.worked.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class PromisesKept:
+    """What the answer tells for good of a secure sum is on disk before it leaves
+    (:attr:`hanse.gather.Party.leaving`)."""
+
+    promises: Promises
+    name: str = "promise"
+
+    def __call__(self, task: Passage) -> Awaitable[None] | None:
+        if "told" not in task.worked.spent:
+            return None
+        spent = dict(task.worked.spent)
+        told = spent.pop("told")
+        task.worked = replace(task.worked, spent=spent)
+        return asyncio.to_thread(keep_promises, self.promises, told)
 
 
 @dataclass(frozen=True, slots=True)

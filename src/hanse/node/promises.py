@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
@@ -20,10 +21,12 @@ class Promises(MutableMapping[str, Json]):
 
     Args:
         home: the node's folder.
+        threads: whether several threads use it.
     """
 
-    def __init__(self, home: Path) -> None:
-        self._home = home
+    def __init__(self, home: Path, *, threads: bool = False) -> None:
+        self._home, self._threads = home, threads
+        self._turn = threading.RLock()
         self._opened: sqlite3.Connection | None = None
 
     @property
@@ -33,6 +36,7 @@ class Promises(MutableMapping[str, Json]):
                 self._home / FILE,
                 _SCHEMA,
                 "restore it from a backup. Without it nobody knows which sums were told already, so none is",
+                threads=self._threads,
             )
         return self._opened
 
@@ -48,8 +52,16 @@ class Promises(MutableMapping[str, Json]):
 
     def setdefault(self, key: str, default: Json = None) -> Json:
         """What is written there, by whatever process; else ``default``, which is written then."""
-        self._db.execute("INSERT OR IGNORE INTO sums VALUES (?, ?)", (key, dumps(default)))
-        return self[key]
+        with self._turn:
+            self._db.execute("INSERT OR IGNORE INTO sums VALUES (?, ?)", (key, dumps(default)))
+            return self[key]
+
+    def close(self) -> None:
+        """Lets the file go."""
+        with self._turn:
+            if self._opened is not None:
+                self._opened.close()
+                self._opened = None
 
     def __delitem__(self, key: str) -> None:
         raise DataError("what was told of a secure sum cannot be taken back")

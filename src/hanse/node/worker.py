@@ -47,7 +47,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 @dataclass(frozen=True, slots=True)
 class Worked:
     """What the worker gave: the gather's record, the rows of the table it used (None: no data), and what that used up,
-    by ledger, where it is less than was set aside."""
+    by ledger, where it is less than was set aside, with what it tells for good (``told``)."""
 
     record: Record
     rows: int | None

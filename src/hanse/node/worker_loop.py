@@ -209,6 +209,7 @@ class WorkerLoop:
                 subject=self._subject,
                 keep=self._keep,
                 place=self._place,
+                kept_by_gate=True,
             )
         reply = self._answerer.answer(message.body, bundle.content, self._progress)
         return reply, self._rows.get(sha)
