@@ -6,8 +6,8 @@ round (``ratio`` to ``floor_seconds``); ``bare_seconds`` is that stream without 
 The first rounds, whose memory is new, count for neither: ``seconds`` is the shortest of those between two rounds. Of
 the coordinator: ``own_mb``, the most memory above idle that the system could not take back from it (anonymous pages,
 looked at every 20 ms), and ``resident_mb``, the peak of all its pages above idle: those of files are the system's,
-which writes them out where memory is short. A node and its worker need two models together where these are over 1 GiB
-(what is asked, and what is answered), so have the memory for them all. Nothing is compressed on the line.
+which writes them out where memory is short. A node and its worker need one model together where it is over 1 GiB (the
+probe's answer is made where what was asked lay), so have the memory for them all. Nothing is compressed on the line.
 ``processor_s``: of coordinator, nodes and workers, for each round.
 
 ``line``: one message over gRPC with TLS, through a line of so many megabits per second, undisturbed and cut so many

@@ -280,20 +280,81 @@ def test_what_is_lent_is_used_for_an_array_of_its_size_and_given_back(sharing: N
     memory = np.frombuffer(mmap.mmap(fd, LARGE_BYTES), np.uint8)
     large_arrays.lend(memory, fd)
     other = empty(SIZE + 1, F4)  # it is no reason to forget what was lent
-    assert not large_arrays.loan_seen()
+    assert not large_arrays.loan_seen(fd)
     array = empty(SIZE, F4)
     array.fill(3)
     assert np.frombuffer(os.pread(fd, 40, LARGE_BYTES - 40), F4).tolist() == [3.0] * 10
-    assert large_arrays.on_loan({"x": array})
-    assert not large_arrays.on_loan({"x": other})
+    assert large_arrays.on_loan({"x": array}) == fd
+    assert large_arrays.on_loan({"x": other}) is None
     assert large_arrays.handed({"x": array}) is None  # who lent it has it
-    assert large_arrays.loan_seen()
+    assert large_arrays.loan_seen(fd)
     assert large_arrays.settle()  # somebody looks at it
     del array
     assert not large_arrays.settle()
     assert place(empty(SIZE, F4)) != memory.ctypes.data
     os.fstat(fd)  # it is not ours to close
     os.close(fd)
+
+
+@pytest.fixture
+def sent(sharing: None) -> Iterator[tuple[int, list[Array]]]:
+    """Memory that another process sent and lends for what is sent back: its descriptor, and a look at it."""
+    fd = os.memfd_create("sent")
+    os.ftruncate(fd, LARGE_BYTES)
+    mapping = mmap.mmap(fd, LARGE_BYTES)
+    window = np.frombuffer(mapping, np.uint8)
+    large_arrays.lend(np.frombuffer(mapping, np.uint8), fd, weakref.ref(window))
+    looks = [np.frombuffer(window.data.toreadonly(), F4).reshape(2, -1)]
+    del window
+    yield fd, looks
+    os.close(fd)
+
+
+def test_what_was_sent_is_written_over_only_by_who_says_so(sent: tuple[int, list[Array]]) -> None:
+    fd, given = sent
+    assert not large_arrays.handed({"x": given[0]})
+    other = empty(SIZE, F4)
+    other.fill(5)
+    assert not given[0].any()
+    array = large_arrays.over(given[0])
+    assert (array.shape, array.dtype) == (given[0].shape, F4)
+    array += 3
+    assert os.pread(fd, LARGE_BYTES, 0) == np.full(SIZE, 3, F4).tobytes()
+    assert large_arrays.on_loan({"x": array}) == fd
+    part = large_arrays.over(given[0][1:])
+    part += 1
+    assert array[:, 0].tolist() == [3, 4]
+    assert large_arrays.on_loan({"x": part}) is None  # it does not lie there from the first byte on
+    elsewhere = [given[0][:, 1:], np.zeros(SIZE, F4), np.zeros((0, 3), F4)]
+    for found in elsewhere:
+        made = large_arrays.over(found)
+        made[...] = 9
+        assert made.shape == found.shape
+    assert array[0].max() == 3
+    given.clear()
+    del array, made
+    assert large_arrays.settle()  # a part of it is still looked at
+    del part
+
+
+def test_what_was_sent_and_is_looked_at_no_more_is_lent_as_any_other(sent: tuple[int, list[Array]]) -> None:
+    fd, given = sent
+    assert large_arrays.loan_seen(fd)
+    given.clear()
+    assert not large_arrays.loan_seen(fd)
+    array = empty(SIZE, F4)
+    array.fill(2)
+    assert large_arrays.on_loan({"x": array}) == fd
+    assert os.pread(fd, 4, 0) == np.float32(2).tobytes()
+    del array
+    assert not large_arrays.settle()
+
+
+def test_an_array_that_nobody_lent_is_not_written_over(sharing: None) -> None:
+    for array in (empty(SIZE, F4), np.ones(5, F4)):
+        array.fill(1)
+        large_arrays.over(array).fill(2)
+        assert (array == 1).all()
 
 
 def test_who_looks_at_what_was_handed_on_is_told_once(sharing: None) -> None:

@@ -298,3 +298,24 @@ def test_what_is_promised_follows_from_the_bundle_alone() -> None:
     assert (facts["epsilon"], facts["releases"], facts["unit"]) == (1.0, 5, "site")
     table = Table.of({"x": [1.0, 2.0], "y": ["a", "b"]})
     assert Answerer("s0", lambda bundle: table)._run("r", frozen.content).terms.guarantee == guarantee
+
+
+def test_noise_follows_from_what_was_asked_also_where_the_answer_lies_over_it() -> None:
+    config = {"model_name": "logistic_regression", "federated_strategy": "fedavg", "target_column": "y"}
+    config |= {"privacy": {"ranges": RANGES}, "num_rounds": 2, "sample_id_column": None}
+    datasets = {f"s{k}": {"name": "d", "version": "1", "most_rows": 100} for k in range(2)}
+    bundle = freeze(RunConfig.parse(config), {"features": ["x"], "kinds": {"x": "numeric"}}, datasets).content
+    table = Table.of({"x": [1.0, 2.0], "y": ["a", "b"]})
+    answerer = Answerer("s0", lambda bundle: table, secret=lambda: b"k" * 32)
+    data = {"run": "r", "step": 0, "exchange": 0, "op": "answer", "combine": "sum", "ask": {}}
+
+    def told(first: float, over: bool) -> bytes:
+        def answers(site: object, ask: Record) -> Contribution:
+            if over:
+                ask.arrays["x"][:] = 0.25
+            return Contribution(Record({}, {"x": np.full(4, 0.25, np.float32)}), update=True)
+
+        ask = Record(data, {"x": np.full(4, first, np.float32)})
+        return answerer.reply(answerer.asked(ask, bundle), answers).arrays["a.x"].tobytes()
+
+    assert told(1.0, over=True) == told(1.0, over=False) != told(2.0, over=True)

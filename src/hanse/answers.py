@@ -207,7 +207,11 @@ class Answerer:
         combine, terms = asked.combine, asked.terms
 
         def answer(ask: Record) -> Contribution:
-            steps = self._steps(terms.guarantee, ask, asked)
+            # before the answer, which may lie where the ask does (:func:`hanse.large_arrays.over`)
+            promised, key, steps = terms.guarantee, None, None
+            if promised is not None:
+                key = self._key(ask, asked)
+                steps = Steps(promised, key) if promised.stepwise else None
             contribution = answers(asked.site if steps is None else replace(asked.site, noise=steps), ask)
             if contribution.combine not in (combine, None) or (contribution.combine is None and not terms.alike):
                 raise NotAllowed(
@@ -219,7 +223,7 @@ class Answerer:
             contribution = asked.run.transforms.apply(contribution, asked.memory.transforms, asked.party)
             if asked.site.source is not None:  # statistics
                 self.spent["cells"] = sum(int(np.size(a)) for a in contribution.record.arrays.values())
-            return contribution if terms.guarantee is None else self._noised(contribution, ask, asked, steps)
+            return contribution if key is None else self._noised(contribution, key, asked, steps)
 
         reply = terms.gathers[combine].reply(asked.op, asked.ask, answer, asked.party)
         asked.run.memories.keep(asked.party.step, asked.party.exchange, asked.memory, asked.checkpoint)
@@ -229,21 +233,18 @@ class Answerer:
             keep_promises(self._promises, asked.party.leaving)
         return reply
 
-    def _steps(self, promised: Guarantee | None, ask: Record, asked: Asked) -> Steps | None:
-        """The noise of the steps inside an answer, in a run that has it there."""
-        return Steps(promised, self._key(ask, asked)) if promised is not None and promised.stepwise else None
-
-    def _noised(self, contribution: Contribution, ask: Record, asked: Asked, steps: Steps | None) -> Contribution:
+    def _noised(self, contribution: Contribution, key: release.Key, asked: Asked, steps: Steps | None) -> Contribution:
         """The contribution with the noise that was promised."""
         promised = asked.terms.guarantee
         assert promised is not None
         name_of: Callable[[], str] = (lambda: "") if steps is None else (lambda: steps.name)
-        contribution, name = release.released(contribution, asked.combine, promised, self._key(ask, asked), name_of)
+        contribution, name = release.released(contribution, asked.combine, promised, key, name_of)
         self.spent["release"] = name
         return contribution
 
     def _key(self, ask: Record, asked: Asked) -> release.Key:
-        return lambda found: key_for(self._secret(), *(p.encode() for p in (*asked.place, digest(ask))), found)
+        place = [part.encode() for part in (*asked.place, digest(ask))]
+        return lambda found: key_for(self._secret(), *place, found)
 
     def rest(self, run_id: str) -> None:
         """Lets go of a run's rows and of what was made of them, until the next task; what it remembers stays."""

@@ -10,7 +10,8 @@ grow with the model. A smaller one would be slower there, as its file is written
 
 Where a process says that it hands arrays on (:func:`share`), one of over :data:`SHARED_BYTES` lies in memory that
 another process can map (:func:`handed`), and needs not be copied for it: there would be no room for both. What the
-other process does not need any more it lends for the next one (:func:`lend`).
+other process does not need any more it lends for the next one (:func:`lend`); and what it sent, for what is sent back
+(:func:`over`).
 """
 
 from __future__ import annotations
@@ -82,23 +83,38 @@ def handed(arrays: Mapping[str, Array]) -> int | None:
         return kept.fd
 
 
-def lend(memory: _Bytes, fd: int) -> None:
-    """Another process lends this for an array of its size, until :func:`settle`; ``fd`` is its descriptor."""
+def lend(memory: _Bytes, fd: int, look: Callable[[], _Bytes | None] = lambda: None) -> None:
+    """Another process lends this for an array of its size, until :func:`settle`; ``fd`` is its descriptor, ``look``
+    gives a look at the same memory as long as anybody needs what it holds."""
     with _lock:
-        _kept.append(_Kept(lambda: None, memory, fd, loan=True))
+        _kept.append(_Kept(look, memory, fd, loan=True))
 
 
-def on_loan(arrays: Mapping[str, Array]) -> bool:
-    """Whether these arrays lie as they travel in memory that was lent."""
+def over(array: Array) -> Array:
+    """An array of this one's shape and type, to be written to, for who does not need what this one holds any more: it
+    lies in the same place where that was lent, and elsewhere otherwise."""
+    with _lock:
+        for kept in _kept:
+            window = kept.lent() if kept.loan else None
+            if window is None or not array.size:
+                continue
+            place = _address(array) - _address(window)
+            if 0 <= place <= window.nbytes - array.nbytes and array.flags.c_contiguous:
+                return np.frombuffer(window.data, array.dtype, array.size, place).reshape(array.shape)
+    return empty(array.size, array.dtype).reshape(array.shape)
+
+
+def on_loan(arrays: Mapping[str, Array]) -> int | None:
+    """The descriptor of the memory that was lent, where these arrays lie in it as they travel."""
     with _lock:
         kept = _whole(arrays)
-        return kept is not None and kept.loan
+        return kept.fd if kept is not None and kept.loan else None
 
 
-def loan_seen() -> bool:
-    """Whether anybody looks at what was lent."""
+def loan_seen(fd: int) -> bool:
+    """Whether anybody looks at what was lent with this descriptor."""
     with _lock:
-        return any(kept.loan and kept.lent() is not None for kept in _kept)
+        return any(kept.loan and kept.fd == fd and kept.lent() is not None for kept in _kept)
 
 
 def settle() -> bool:

@@ -97,6 +97,25 @@ def test_memory_that_a_worker_shares_must_be_memory_that_can_be_used_again() -> 
     assert not pool._free
 
 
+def test_an_answer_where_the_task_lay_is_read_to_its_end_and_not_beyond() -> None:
+    pool = SharedPool()
+    task = pool.shared(SIZE)
+    task.write(0, filled(1))
+    seen = np.frombuffer(task.read(0, 8), np.uint8)
+    other, same = pool.shared(SIZE), os.dup(task.fd)
+    assert not other.answered(same, SIZE)
+    with pytest.raises(WireError, match="announced"):
+        task.answered(same, SIZE + 1)
+    assert task.answered(same, 10)
+    os.pwrite(same, bytes(filled(2, 10)), 0)
+    assert bytes(task.read(0, 20)) == b"\x02" * 10
+    assert len(pool.shared(SIZE).read(0, SIZE)) == SIZE
+    del task  # somebody still looks at it: it is not written to again
+    pool.shared(SIZE).write(0, filled(3))
+    assert seen.tolist() == [2] * 8
+    os.close(same)
+
+
 def test_a_huge_hole_from_a_worker_is_not_filled() -> None:
     pool, hole = SharedPool(), make(1 << 40)
     os.pwrite(hole, b"\x01" * SIZE, 0)

@@ -15,7 +15,7 @@ import numpy as np
 from hanse.codec import encode
 from hanse.errors import ConfigError
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
-from hanse.large_arrays import empty
+from hanse.large_arrays import over
 from hanse.messages import Array, Json, Record
 from hanse.typed import Typed
 
@@ -63,7 +63,7 @@ class Probe:
         value = np.float32(site.rng("probe", ask.round).random())
         # Zeroing fresh pages of a large array would cost more than all else a node does. Memory of an answer
         # that somebody still has is not used again: it may have to be sent once more.
-        x = empty(ask.x.size, ask.x.dtype).reshape(ask.x.shape)
+        x = over(ask.x)
         x.fill(value)
         return Contribution(Record({}, {"x": x}))
 

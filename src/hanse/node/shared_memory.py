@@ -27,7 +27,7 @@ from hanse.messages import Buffer, Memory
 INLINE_BYTES = 64 << 10  # up to here a copy through the socket is cheaper than mapping
 _KEPT = 3
 _KEPT_BYTES = 1 << 30  # or what was in use at once, where that is not too much of the machine's
-_SHARE = 3  # a third of what is available
+_SHARE = 3  # a third of what would be available
 _WASTE = 4  # reuse memory of at most so many times the size that is needed
 
 Window = np.ndarray[Any, np.dtype[np.uint8]]  # memory that is looked at: alive as long as any view of it
@@ -82,8 +82,18 @@ class SharedBuffer:
 
     def read(self, offset: int, nbytes: int) -> memoryview:
         if self._window is None:
-            self._window = np.frombuffer(self._map(), np.uint8, self.nbytes)
-        return self._window.data[offset : offset + nbytes].toreadonly()
+            self._window = np.frombuffer(self._map(), np.uint8, self.capacity)
+        return self._window.data[offset : min(offset + nbytes, self.nbytes)].toreadonly()
+
+    def answered(self, fd: int, nbytes: int) -> bool:
+        """Whether ``fd`` is this memory too: then its payload is another one from here on, of so many bytes. Raises
+        ``WireError`` if it has no room for them."""
+        if not os.path.sameopenfile(fd, self.fd):
+            return False
+        if nbytes > self.capacity:
+            raise WireError(f"the worker announced {nbytes} bytes in memory of {self.capacity}")
+        self.nbytes = nbytes
+        return True
 
     def _map(self) -> mmap.mmap:
         if self._mapping is None:
@@ -168,7 +178,8 @@ class SharedPool:
     def _trim(self) -> None:
         most = _KEPT_BYTES
         if sum(kept.capacity for kept in self._free) > most:
-            most = max(most, min(self._most - self._in_use, available() // _SHARE))
+            would = available() + sum(kept.capacity for kept in self._free)  # be available, were nothing kept
+            most = max(most, min(self._most - self._in_use, would // _SHARE))
         while len(self._free) > _KEPT or sum(kept.capacity for kept in self._free) > most:
             os.close(self._free.pop(0).fd)
 
@@ -189,6 +200,10 @@ class Mappings:
     def window(self, fd: int, nbytes: int) -> Window:
         """The first ``nbytes`` of a descriptor's memory, to be read and written. Raises ``WireError`` if
         there are fewer. It may be used again when the array that this returns is gone, with all its views."""
+        return np.frombuffer(self.mapping(fd, nbytes), np.uint8, nbytes)
+
+    def mapping(self, fd: int, nbytes: int) -> mmap.mmap:
+        """At least the first ``nbytes`` of a descriptor's memory. Raises ``WireError`` if there are fewer."""
         status = os.fstat(fd)
         key = (status.st_dev, status.st_ino)  # unique as long as the memory is mapped
         mapping = self._kept.pop(key, None)
@@ -197,7 +212,7 @@ class Mappings:
         self._kept[key] = mapping
         while len(self._kept) > _KEPT or sum(map(len, self._kept.values())) > _KEPT_BYTES:
             self._kept.popitem(last=False)
-        return np.frombuffer(mapping, np.uint8, nbytes)
+        return mapping
 
     def clear(self) -> None:
         """Let go of everything; what is still looked at goes with the last look."""

@@ -276,7 +276,7 @@ class Worker:
         run = str(task.data["run"])
         sizes, op = self._sizes.setdefault(run, {}), str(task.data.get("op"))
         held: list[SharedBuffer] = []
-        lent = _Lent()
+        lent, asked = _Lent(), list[SharedBuffer]()
 
         def pack(process: _Process) -> tuple[bytes, list[int]]:
             buffer = self._shared(task)
@@ -284,6 +284,7 @@ class Worker:
             fds: list[int] = []
             process.lent = lent
             if buffer is not None:
+                asked.append(buffer)
                 lent.add(buffer)
                 fds.append(buffer.fd)
             if (wanted := sizes.get(op, 0)) > INLINE_BYTES and (spare := self.pool.spare(wanted)):
@@ -300,6 +301,9 @@ class Worker:
         def land(nbytes: int) -> Buffer:
             if len(packet.inline) == nbytes:
                 return Memory(0, memoryview(packet.inline))
+            if fresh and asked and asked[-1].answered(fresh[0], nbytes):  # where the task lay, which nobody needs now
+                os.close(fresh.pop(0))
+                return asked[-1]
             if fresh:
                 lent.add(found := self.pool.adopt(fresh.pop(0), nbytes))
                 return found

@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hanse import algorithms, large_arrays, validity
 from hanse.answers import Answerer
 from hanse.bundle import Bundle, thaw
@@ -108,8 +110,11 @@ class WorkerLoop:
         def land(nbytes: int) -> Memory:
             if len(packet.inline) == nbytes:
                 return Memory(0, memoryview(packet.inline))
-            window = self._mappings.window(fds.pop(0), nbytes)
-            mapped.append(weakref.ref(window))
+            mapping = self._mappings.mapping(fd := fds.pop(0), nbytes)
+            window: Window = np.frombuffer(mapping, np.uint8, nbytes)
+            mapped.append(look := weakref.ref(window))
+            if nbytes > large_arrays.SHARED_BYTES:  # what was asked is not needed once it is answered
+                large_arrays.lend(np.frombuffer(mapping, np.uint8, nbytes), fd, look)
             return Memory(0, window.data.toreadonly())
 
         try:
@@ -142,36 +147,33 @@ class WorkerLoop:
                 os.close(fd)
 
     def _reply(self, reply: Record, rows: int | None, spent: Mapping[str, Json], spare: int | None) -> None:
-        """Sends ``reply``: a small one in the packet, a large one in ``spare`` if it fits, else in
-        fresh shared memory. What it used up goes beside it, as the envelope's id: it is not for the coordinator."""
+        """Sends ``reply``: a small one in the packet, a large one where it lies if that can be, else in ``spare`` if
+        it fits, else in fresh shared memory. What it used up goes beside it, as the envelope's id: it is not for the
+        coordinator."""
         nbytes = reply.nbytes
         inline = nbytes <= INLINE_BYTES
-        lies = not inline and large_arrays.on_loan(reply.arrays)
-        there = None if inline or lies else large_arrays.handed(reply.arrays)  # too large for a copy
-        use_spare = not inline and there is None and spare is not None and os.fstat(spare).st_size >= nbytes
-        use_spare = use_spare and (lies or not large_arrays.loan_seen())  # else it holds what the algorithm keeps
-        fd = None if inline else spare if use_spare else make(nbytes) if there is None else there
+        lent = None if inline else large_arrays.on_loan(reply.arrays)
+        ours = None if inline or lent is not None else large_arrays.handed(reply.arrays)  # too large for a copy
+        fd = lent if ours is None else ours
         try:
-            if fd is not None and there is None and not lies:
-                offset = 0
-                into = self._mappings.window(fd, nbytes).data if use_spare else None
+            if fd is None and not inline:
+                offset, into = 0, None
+                if spare is not None and os.fstat(spare).st_size >= nbytes and not large_arrays.loan_seen(spare):
+                    fd, into = spare, self._mappings.window(spare, nbytes).data
+                else:  # there is none, or it holds what the algorithm keeps
+                    fd = ours = make(nbytes)
                 for piece in payload(reply):
                     if into is None:
                         fill(fd, offset, piece)
                     else:
                         into[offset : offset + len(piece)] = piece
                     offset += len(piece)
-            fresh = fd is not None and not use_spare
-            raw = packed(
-                Message("done", dumps(spent) if spent else "", "", reply),
-                int(fresh),
-                inline,
-                NO_ROWS if rows is None else rows,
-            )
-            self._write(raw, [fd] if fresh and fd is not None else [])
+            told = [] if fd is None or fd == spare else [fd]  # the agent knows the spare
+            envelope = Message("done", dumps(spent) if spent else "", "", reply)
+            self._write(packed(envelope, len(told), inline, NO_ROWS if rows is None else rows), told)
         finally:
-            if fd is not None and not use_spare:
-                os.close(fd)
+            if ours is not None:
+                os.close(ours)
 
     # ------------------------------------------------------------ what is asked
 

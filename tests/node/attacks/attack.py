@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from hanse.kinds import Combine, Contribution, Done
-from hanse.large_arrays import empty
+from hanse.large_arrays import empty, over
 from hanse.messages import Record
 
 NEEDS_DATA = False
@@ -57,6 +57,11 @@ class Attack:
             arrays["x"] = ask.arrays["x"]
         elif do == "twice":
             arrays["x"] = np.concatenate([ask.arrays["x"]] * 2)
+        elif do in ("fill over", "fill over and keep"):
+            arrays["x"] = over(ask.arrays["x"])
+            arrays["x"] += ask.data["value"]
+            if do != "fill over":
+                site.memory["kept"] = arrays["x"]
         elif do in ("fill", "fill and keep", "keep and answer another"):
             x = empty(int(ask.data["size"]), np.dtype(np.float32))
             x.fill(ask.data["value"])
