@@ -138,6 +138,27 @@ def test_what_two_values_share_is_encoded_once_and_the_bytes_are_the_same(
     assert dump(encode(first, known)) == dump(one)
 
 
+def test_a_history_that_grows_is_encoded_once() -> None:
+    """Each round's entry stands in the state of every later round."""
+    looked: list[int] = []
+
+    class Entry(dict[str, Json]):
+        def __iter__(self) -> Any:
+            looked.append(self["round"])
+            return super().__iter__()
+
+    known: Known = {}
+    value = ONE
+    for number in range(5):
+        value = replace(value, history=(*value.history, Entry(round=number)))
+        assert dump(encode(value, known)) == dump(encode(replace(value, history=tuple(map(dict, value.history)))))
+    assert looked == [*range(5)]
+    other = replace(value, history=(Entry(round=7), *value.history[1:]))  # another beginning, as long
+    assert encode(other, known).data["history"][0] == {"round": 7}
+    shorter = replace(value, history=value.history[:2])
+    assert len(encode(shorter, known).data["history"]) == 2
+
+
 def test_what_is_wrong_is_said_beside_what_is_known() -> None:
     known: Known = {}
     encode(ONE, known)

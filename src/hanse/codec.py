@@ -29,6 +29,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import operator
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -252,6 +253,17 @@ class _Tuple:
             raise _Wrong(path, _said(value), "a tuple")
         return [c.encode(v, f"{path}.{i}", arrays) for i, (c, v) in enumerate(self._paired(value, path))]
 
+    def encode_longer(self, value: Any, path: str, before: tuple[Any, Json, Mapping[str, Array]] | None) -> Json | None:
+        """Of one that another was the beginning of, such as a history; None where it was not, or holds arrays."""
+        if before is None or before[2] or not self._endless or not isinstance(value, tuple):
+            return None
+        old, said = before[0], before[1]
+        if len(old) > len(value) or not all(map(operator.is_, old, value)):
+            return None
+        arrays: dict[str, Array] = {}
+        more = [self._inner[0].encode(v, f"{path}.{i}", arrays) for i, v in enumerate(value[len(old) :], len(old))]
+        return None if arrays else [*said, *more]
+
     def decode(self, data: Json, path: str, source: _Source) -> Any:
         if not isinstance(data, list):
             raise _Wrong(path, _said(data), "a list")
@@ -312,13 +324,19 @@ class _Dataclass:
                 found[name] = item
         return found
 
-    def encode_again(self, value: Any, arrays: dict[str, Array], known: Known) -> Json:
+    def encode_again(self, value: Any, arrays: dict[str, Array], known: Known, path: str = "") -> Json:
         found = {}
         for name, (coder, _) in self._fields.items():
-            item, before = getattr(value, name), known.get(name)
+            item, here = getattr(value, name), _joined(path, name)
+            before = known.get(here)
             if before is None or before[0] is not item:
                 own: dict[str, Array] = {}
-                before = known[name] = item, coder.encode(item, name, own), own
+                if isinstance(coder, _Dataclass) and type(item) is coder._kind:
+                    said: Json = coder.encode_again(item, own, known, here)
+                else:
+                    longer = coder.encode_longer(item, here, before) if isinstance(coder, _Tuple) else None
+                    said = coder.encode(item, here, own) if longer is None else longer
+                before = known[here] = item, said, own
             arrays.update(before[2])
             if not coder.arrays_only:
                 found[name] = before[1]

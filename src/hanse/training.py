@@ -100,6 +100,8 @@ class Learned:
         steps: how many the training took from its start: of gradients, or of its solver.
         together: of how many sites the training was computed as one.
         elsewhere: whether it was computed on the processor since the device that was asked for is not there.
+        moved, length: how far the parameters moved from where training began, and the L2 norm of it over all of them,
+            infinite or NaN where one is; None where who trained did not look.
     """
 
     parameters: dict[str, Array]
@@ -108,3 +110,5 @@ class Learned:
     steps: int = 0
     together: int = 1
     elsewhere: bool = False
+    moved: dict[str, Array] | None = None
+    length: float | None = None

@@ -41,7 +41,7 @@ from hanse.transports.local import LocalTransport
 ASIDE_BYTES = 256  # an answer with less stays in memory: to know where it lies in the file takes as much
 Heard = Callable[[str, Record, Record], None]  # of a site, what it was asked and what it replied, as it left it
 AWAKE = 256  # virtual sites that keep their rows at hand; and answers to one ask that wait for others in memory
-ABREAST = 10 * COHORT  # sites that are asked at a time: whole cohorts, so who is computed with whom stays
+ABREAST = 5 * COHORT  # sites that are asked at a time: whole cohorts, so who is computed with whom stays
 
 
 class _Cancelled(Exception):

@@ -355,9 +355,10 @@ class Averaging:
         if train_many is None:
             return [self.answer(site, ask) for site in sites]
         models, common = [model_at(site, task) for site in sites], self._common(sites[0], ask)
+        kept = getattr(models[0], "takes", None)
         seen = [self._measured(site, model, ask, common) for site, model in zip(sites, models, strict=True)]
         trainings = [
-            self._training(site, model, rows, ask, visit)
+            self._training(site, model, rows, ask, visit, kept)
             for site, model, (rows, visit, _, _) in zip(sites, models, seen, strict=True)
         ]
         there = [training for training in trainings if training is not None]
@@ -381,9 +382,11 @@ class Averaging:
         """A site's rows, what its local step knows, and what it measured of the parameters that it was asked with."""
         rows = preparation.rows(site, ask.prepared)
         site.progress()
-        memory = recalled(site, ask.counted)
-        settings = self._configured(site, ask.round, len(rows.train), common.settings)
-        visit = Visit(ask.model, common.learned, ask.server, memory or {}, settings, lost=memory is None)
+        visit = common.visit
+        if visit is None:
+            memory = recalled(site, ask.counted)
+            settings = self._configured(site, ask.round, len(rows.train), common.settings)
+            visit = Visit(ask.model, common.learned, ask.server, memory or {}, settings, lost=memory is None)
         measured = self.local.measured(visit)
         sums, metrics = evaluate(model, measured, rows, ask.prepared) if ask.measures else ({}, {})
         return rows, visit, sums, {**metrics, "n": float(len(rows.train)), "n_test": float(len(rows.test))}
@@ -413,17 +416,31 @@ class Averaging:
         return {**settings, **own} if own else settings
 
     def _common(self, site: Site, ask: Question) -> _Common:
-        return _Common(_learned(ask.model, ask.buffers), by_round.at(self._chosen(site.config), ask.round))
+        learned, settings = _learned(ask.model, ask.buffers), by_round.at(self._chosen(site.config), ask.round)
+        own = self.local.keeps or self.local.configured is not training.configured
+        visit = None if own else Visit(ask.model, learned, ask.server, {}, settings)
+        return _Common(learned, settings, visit)
 
     def _training(
-        self, site: Site, model: Model, rows: preparation.Rows, ask: Question, visit: Visit
+        self,
+        site: Site,
+        model: Model,
+        rows: preparation.Rows,
+        ask: Question,
+        visit: Visit,
+        keep: type[np.floating[Any]] | None = None,
     ) -> LocalTraining | None:
-        """None where there are no training rows."""
+        """None where there are no training rows. ``keep``: these rows are kept in the site's cache as numbers of this
+        type, for the next round."""
         if not len(rows.train):
             return None
-        X = rows.X if len(rows.train) == len(rows.X) else rows.X[rows.train]
-        y = targets(rows, ask.prepared)
-        return LocalTraining(site, model, self.local, visit, ask.round, ask.counted, X, y)
+        known: tuple[preparation.Rows, Array, Array] | None = site.cache.get("trained on")
+        if keep is None or known is None or known[0] is not rows:
+            X = rows.X if len(rows.train) == len(rows.X) else rows.X[rows.train]
+            known = rows, X, targets(rows, ask.prepared)
+            if keep is not None:
+                known = site.cache["trained on"] = rows, np.ascontiguousarray(X, keep), known[2]
+        return LocalTraining(site, model, self.local, visit, ask.round, ask.counted, known[1], known[2])
 
     def _chosen(self, config: Mapping[str, Json]) -> dict[str, Json]:
         """The strategy's settings in a run."""
@@ -431,10 +448,11 @@ class Averaging:
 
 
 class _Common(NamedTuple):
-    """What the local step knows that is the same at all sites that are asked the same."""
+    """What the local step knows that is the same at all sites that are asked the same; ``visit`` where that is all."""
 
     learned: dict[str, Array]
     settings: dict[str, Json]
+    visit: Visit | None
 
 
 def targets(rows: preparation.Rows, prepared: Record) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 
 from hanse.errors import NodeFailed
 from hanse.kinds import Site
-from hanse.learning.local import LocalStep, Named, Said, Visit, kept
+from hanse.learning.local import LocalStep, Named, Said, Visit, kept, training
 from hanse.messages import Array, Json, Record
 from hanse.model import Model
 from hanse.training import Arrays, Learned, ProximalTerm, Training
@@ -19,6 +19,7 @@ CHANGE, NUMBERS = "change", "numbers"  # under which a site sends the change of 
 TOGETHER, APART = "trained_together", "apart_from_alone"  # metrics of a training that was computed with others
 ELSEWHERE = "device_missing"  # metric of one on the processor, where the plan asks for a device that is not there
 LEARNING_RATE = 0.01  # where the run has none
+_NOTHING = Said()
 _SHOWN_EPOCHS = 20  # losses of further epochs are not reported, but for the last
 
 
@@ -102,10 +103,14 @@ class LocalTraining:
             NodeFailed: the parameters left the range of numbers.
         """
         local, plainly = self.local, self.plainly
-        said = Said() if plainly else local.told(self._training, found)
-        moved = {n: np.subtract(found.parameters[n], a, dtype=a.dtype) for n, a in self.visit.common.items()}
-        change = {**moved, **said.change}
-        length = norm(change if local.personal else moved)  # what is a site's own is in none
+        said = _NOTHING if plainly or local.told is training.told else local.told(self._training, found)
+        moved = found.moved
+        if moved is None:
+            moved = {n: np.subtract(found.parameters[n], a, dtype=a.dtype) for n, a in self.visit.common.items()}
+        change = {**moved, **said.change} if said.change else moved
+        length = None if local.personal else found.length
+        if length is None:
+            length = norm(change if local.personal else moved)  # what is a site's own is in none
         further = [a for arrays in (said.change, *said.kept.values()) for a in arrays.values()]
         if not math.isfinite(length):  # else all that it is of is finite
             further += change.values()

@@ -51,6 +51,8 @@ _RANDOM = threading.RLock()  # whoever holds it draws PyTorch's random numbers, 
 class TorchModule:
     """A :class:`hanse.model.Model`. The plan runs at the first call that needs it."""
 
+    takes = np.float32  # of a design matrix
+
     def __init__(self, task: Task, source: str, options: Mapping[str, Json], called: str = "the training plan") -> None:
         self.task, self.source, self.options, self._called = task, source, options, called
 
@@ -132,7 +134,9 @@ class TorchModule:
                     if len(places) == 1:
                         continue  # by itself, to its own last digit
                     stack = [given[i] for i in places]
-                    typed = [(w, X, np.asarray(y, kind), rng, how) for w, X, y, rng, how in stack]
+                    typed = [
+                        (w, np.asarray(X, np.float32), np.asarray(y, kind), rng, how) for w, X, y, rng, how in stack
+                    ]
                     found |= dict(zip(places, trained(torch, module, descent, typed), strict=True))
         return [found[i] if i in found else self.train(*given[i]) for i in range(len(given))]
 

@@ -20,7 +20,8 @@ from hanse.messages import Array
 from hanse.models._torch_written_out import Descent, Stacked, Update
 from hanse.training import Arrays, Learned, ProximalTerm, Training
 
-Given = tuple[Arrays, Array, Array, np.random.Generator, Training]  # the arguments of a model's ``train``
+# the arguments of a model's ``train``, the rows as it has them
+Given = tuple[Arrays, Array, Array, np.random.Generator, Training]
 _CACHED = 1 << 20  # bytes of parameters of those sites that take a step together; about half of a processor's cache
 
 _SINGLE = ("ReLU", "Tanh", "Sigmoid", "Identity", "LeakyReLU", "ELU", "SELU", "GELU", "SiLU", "Softplus")
@@ -113,7 +114,9 @@ def trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given]) -
 def _trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], together: int) -> list[Learned]:
     start, _, _, _, how = given[0]
     sites, rows = len(given), len(given[0][2])
-    w = {name: torch.from_numpy(np.repeat(start[name][None], sites, 0)) for name, _ in module.named_parameters()}
+    # PyTorch's own memory lies at multiples of 64 bytes, NumPy's wherever: sums of a product may round by that
+    begun = {name: torch.tensor(start[name]) for name, _ in module.named_parameters()}
+    w = {name: p.expand(sites, *p.shape).clone(memory_format=torch.contiguous_format) for name, p in begun.items()}
     names = [name for name, p in module.named_parameters() if p.requires_grad]
     terms = [g[4].term for g in given]
     added = _Added(torch, terms, names) if any(term is not None for term in terms) else None
@@ -135,13 +138,15 @@ def _trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], 
     rngs = [rng for *_, rng, _ in given]
     for rng in rngs:
         seed_of(rng)  # the library's, as where a site trains by itself
-    X, y = np.empty((sites, *given[0][1].shape), np.float32), np.empty((sites, rows), given[0][2].dtype)
-    inputs, targets = torch.from_numpy(X), torch.from_numpy(y)
+    inputs = torch.empty((sites, *given[0][1].shape), dtype=torch.float32)
+    targets = torch.empty((sites, rows), dtype=torch.from_numpy(given[0][2][:0]).dtype)
+    X, y = inputs.numpy(), targets.numpy()
     steps, losses = 0, []
     for _ in range(how.epochs):
         for place, ((_, own, wanted, _, _), rng) in enumerate(zip(given, rngs, strict=True)):
             order = rng.permutation(rows)
-            X[place], y[place] = own[order], wanted[order]
+            np.take(own, order, 0, X[place], "clip")
+            np.take(wanted, order, 0, y[place], "clip")
         total = torch.zeros(sites, dtype=torch.float64)
         for low in range(0, rows, how.batch_size):
             x, t = inputs[:, low : low + how.batch_size], targets[:, low : low + how.batch_size]
@@ -150,7 +155,10 @@ def _trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], 
         losses.append((total / rows).tolist())
         for *_, training in given:
             training.progress()
-    ends = {name: p.numpy() for name, p in w.items()}
+    moved = {name: p - begun[name] for name, p in w.items()}
+    norms = [torch.linalg.vector_norm(m.flatten(1), dim=1, dtype=torch.float64) for m in moved.values()]
+    lengths = torch.stack(norms).square_().sum(0).sqrt_().tolist()
+    ends, apart = ({name: [*p.numpy()] for name, p in parts.items()} for parts in (w, moved))
     means = {name: (g / max(1, steps)).numpy() for name, g in sums.items()}
     return [
         Learned(
@@ -159,6 +167,8 @@ def _trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], 
             {n: means[n][i] if n in means else np.zeros_like(a) for n, a in start.items()} if how.gradient else None,
             steps,
             together,
+            moved={name: apart[name][i] for name in start},
+            length=lengths[i],
         )
         for i in range(sites)
     ]
