@@ -103,14 +103,26 @@ def shares(state: State, most: int | None = None) -> dict[str, Json]:
 
 def fresh(state: State) -> State:
     """Before the first ask of a tree."""
-    bounds, outputs = state.adapter.objective.bounds(), state.adapter.objective.outputs
-    units, most = None, 1.0  # of weights
-    if state.counting.weight_unit is not None:
-        most = 2.0 ** (state.counting.weight_unit + scales.BITS)
+    bounds, outputs, weight = (
+        state.adapter.objective.bounds(),
+        state.adapter.objective.outputs,
+        state.counting.weight_unit,
+    )
+    units = None
     if all(bound is not None for bound in bounds):
-        units = np.tile(np.array([scales.bounded(b * most) for b in bounds], np.int32), (outputs, 1))
+        # what a light row weighs is small beside the heaviest, so weights have all bits that there are
+        own = [scales.unit(b) if weight is None else scales.bounded(b * 2.0 ** (weight + scales.BITS)) for b in bounds]
+        units = np.tile(np.array(own, np.int32), (outputs, 1))
     times = None if state.times is None else Times(state.times.edges)
     return replace(state, growing=None, leaves=None, units=units, times=times)
+
+
+def most_bits(state: State) -> int:
+    """How many bits a row's gradient or Hessian has at most, in the units of this tree."""
+    bounds = state.adapter.objective.bounds()
+    if state.counting.weight_unit is not None or any(bound is None for bound in bounds):
+        return scales.BITS
+    return max(map(scales.bits, bounds))
 
 
 def timed(times: Times, found: Mapping[str, Array], weight_unit: int | None) -> Times:

@@ -249,7 +249,7 @@ class ExactBoosting:
             counts=counts,
             arrays=arrays,
             sums=evaluation.shapes(task, weighted) if schedule.measures else {},
-            fault=partial(_fault, state.bins.starts),
+            fault=partial(_fault, state.bins.starts, _boosting_state.most_bits(state)),
             checkpoint=schedule.round % CHECKPOINT_EVERY == 0,
         )
 
@@ -304,7 +304,7 @@ class ExactBoosting:
             counts={"rows": None, **_counts(state, "ranks")},
             arrays=arrays,
             sums={},
-            fault=partial(_fault, state.bins.starts),
+            fault=partial(_fault, state.bins.starts, _boosting_state.most_bits(state)),
             checkpoint=False,
         )
 
@@ -425,17 +425,18 @@ ALGORITHM = Typed(ExactBoosting(), State, Question)
 # ---------------------------------------------------------------- parts
 
 
-def _fault(starts: Array, arrays: Mapping[str, Array]) -> str:
+def _fault(starts: Array, bits: int, arrays: Mapping[str, Array]) -> str:
     """What is wrong with the histograms of one site; "" if nothing is. (The rows it names are held against what it
     declared beside this.)
 
     Args:
         starts: (f + 1,) where the bins of each column begin.
+        bits: of the largest number that a row can have.
     """
     if "histograms" not in arrays:
         return scales.below(arrays, ("ranks", "at_risk", "happened", "magnitudes"))
     sums, rows = np.asarray(arrays["histograms"]), np.asarray(arrays["rows"])
-    most, flat = np.minimum(rows, 1 << 62 - scales.BITS) << scales.BITS, sums.reshape(len(sums), -1)
+    most, flat = np.minimum(rows, 1 << 62 - bits) << bits, sums.reshape(len(sums), -1)
     if (flat.max(axis=1, initial=0) > most).any() or (flat.min(axis=1, initial=0) < -most).any():
         return "its histograms hold sums that its rows cannot have at this scale"
     if sums[:, :, 1].min(initial=0) < 0:

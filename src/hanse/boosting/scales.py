@@ -2,7 +2,9 @@
 
 A number v with |v| <= 2^e becomes the whole number nearest to v / 2^(e - 30), which 31 bits and a sign hold; 2^32 of
 them add up in 64 bits. The exponent e is the same at all sites: it is known where a gradient has a bound; else the
-sites count their rows by the exponent of |v|, and the largest that is found is that of all rows.
+sites count their rows by the exponent of |v|, and the largest that is found is that of all rows. Bounded ones are told
+apart as float32 tells numbers below 1 apart, and no finer: what is below that is nothing that XGBoost's own arithmetic
+holds on to either, and sums of four bytes in place of five travel in its place.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from hanse.errors import DataError
 from hanse.messages import Array
 
 BITS = 30
+FINEST = -24  # exponent of the unit of bounded numbers, where it is larger than what their bound allows
 LOWEST, HIGHEST = -160, 160  # exponents that are told apart; float32 numbers have those from -148 to 128
 SIZE = HIGHEST - LOWEST + 1
 
@@ -49,6 +52,24 @@ def bounded(bound: float) -> int:
     """
     fraction, exponent = math.frexp(bound)
     return exponent - (fraction == 0.5) - BITS
+
+
+def unit(bound: float) -> int:
+    """The same of gradients and Hessians of rows that weigh 1 each: no smaller than :data:`FINEST`.
+
+    >>> unit(1.0), unit(0.25), unit(1000.0)
+    (-24, -24, -20)
+    """
+    return max(bounded(bound), FINEST)
+
+
+def bits(bound: float) -> int:
+    """How many bits those of numbers from -``bound`` to ``bound`` have in units of :func:`unit`.
+
+    >>> bits(1.0), bits(0.25), bits(3.0), bits(1000.0)
+    (24, 22, 26, 30)
+    """
+    return bounded(bound) + BITS - unit(bound)
 
 
 def binned(place: Array, size: int, values: Array | None = None) -> Array:
