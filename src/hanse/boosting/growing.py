@@ -384,6 +384,9 @@ def _policy(nodes: TreeNodes, group: int, shape: Shape) -> tuple[list[int], list
     """The splits that the tree of an output takes, in their order, as far as it is known; and the nodes that have to be
     opened to know more, of which as many as it may take."""
     first_best = shape.grow_policy == "lossguide"
+    if not first_best and not shape.max_leaves:  # all that there are, and they stand level by level
+        useful, opened = (nodes.group == group) & (nodes.gain > 0), nodes.left != LEAF
+        return np.flatnonzero(useful & opened).tolist(), np.flatnonzero(useful & ~opened).tolist()
     queue: list[tuple[float, int]] = []
     taken: list[int] = []
     unknown: list[int] = []

@@ -89,7 +89,7 @@ class Agreed:
     def of(prepared: Record) -> Agreed:
         """As it stands in the result of a preparation."""
         data = prepared.data
-        return Agreed(task(prepared), data["target"], tuple(map(Described.of, data["columns"])), data["needs"])
+        return Agreed(task(prepared), data["target"], _COLUMNS.of(data["columns"], data["columns"]), data["needs"])
 
     @property
     def standardised(self) -> bool:
@@ -114,6 +114,7 @@ class _Last:
 
 
 _TASK, _DIGEST = _Last(Task.of_json), _Last(digest)
+_COLUMNS = _Last(lambda columns: tuple(map(Described.of, columns)))
 
 
 def task(prepared: Record) -> Task:

@@ -105,6 +105,6 @@ class Schedule:
 
     def noted(self, entry: Mapping[str, Json] | None) -> Schedule:
         """After a step that is only a part of a round."""
-        if entry is None:
-            return replace(self, measured=False)
+        if entry is None:  # of what did not change, nothing is written anew with a state
+            return replace(self, measured=False) if self.measured else self
         return replace(self, history=evaluation.appended(self.history, entry), measured=True)

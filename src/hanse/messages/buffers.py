@@ -48,16 +48,13 @@ class ArrayPlace:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     offset: int
+    size: int = field(init=False, compare=False, repr=False)  # how many elements the array has
+    nbytes: int = field(init=False, compare=False, repr=False)  # how many bytes these take
 
-    @property
-    def size(self) -> int:
-        """How many elements the array has."""
-        return math.prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """How many bytes its elements take."""
-        return self.size * self.dtype.itemsize
+    def __post_init__(self) -> None:
+        size = math.prod(self.shape)  # once: it is looked at far more often than a layout is made
+        object.__setattr__(self, "size", size)
+        object.__setattr__(self, "nbytes", size * self.dtype.itemsize)
 
 
 @dataclass(frozen=True, slots=True)
