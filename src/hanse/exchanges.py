@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hanse.config import RunConfig
@@ -18,7 +18,7 @@ from hanse.gather import Reply
 from hanse.kinds import Ask
 from hanse.messages import Json, Message, Record, Written
 from hanse.receipts import Receipts
-from hanse.transport import Transport
+from hanse.transport import COORDINATOR, ManyHandler, Transport
 
 
 @dataclass(slots=True)
@@ -61,6 +61,7 @@ class Sky:
     ) -> None:
         self._receipts, self._abreast = receipts, abreast
         self._transport, self._config, self._run_id, self._bundle = transport, config, run_id, bundle
+        self._many: ManyHandler | None = getattr(transport, "many", None)
         self._flights: dict[asyncio.Task[Message], _Flight] = {}
         self._back: list[asyncio.Task[Message]] = []  # those that have landed and were not looked at
         self._news: asyncio.Future[None] | None = None  # what ``_landed`` waits for
@@ -121,6 +122,12 @@ class Sky:
             many = max(1, len(nodes))  # nobody new may be asked, and those of earlier steps are waited for
             for first in range(0, many, max(1, abreast)):
                 some = nodes[first : first + abreast]
+                if need is None and self._at_once(some, asks):
+                    record = asks[some[0]]
+                    body = Record(Written({**task, "ask": record.data}), record.arrays)
+                    for reply in await self._together(some, body, op, number):
+                        yield reply
+                    continue
                 for node in some:
                     record = asks[node]
                     if id(record) not in bodies:
@@ -140,6 +147,29 @@ class Sky:
         finally:
             if late == "drop":
                 await self.clear()
+
+    def _at_once(self, nodes: Sequence[str], asks: Mapping[str, Record]) -> bool:
+        """Whether these nodes can be asked in one call: the same, where nothing is under way and nobody can be late."""
+        if self._many is None or len(nodes) < 2 or self._flights or self._receipts is not None:
+            return False
+        first = asks[nodes[0]]
+        return self._config.round_deadline_s is None and all(asks[node] is first for node in nodes)
+
+    async def _together(self, nodes: Sequence[str], body: Record, op: str, exchange: int) -> list[Reply]:
+        """What they reply, in their order."""
+        assert self._many is not None
+        self.bytes_down += body.nbytes * len(nodes)
+        started = time.monotonic()
+        found = await self._many(COORDINATOR, nodes, body)
+        seconds, replies = time.monotonic() - started, []
+        for node, one in zip(nodes, found, strict=True):
+            self.seconds[node] = seconds
+            if isinstance(one, HanseError):
+                replies.append(self._failed(node, self._step, op, exchange, seconds, one))
+            else:
+                self.bytes_up += one.nbytes
+                replies.append(Reply(node, self._step, one, "", seconds, "", op, exchange))
+        return replies
 
     def _send(self, node: str, body: Record, op: str, exchange: int, name: str) -> None:
         now = time.monotonic()
@@ -229,11 +259,14 @@ class Sky:
         try:
             return self._of(flight, seconds, task.result().body)
         except HanseError as error:
-            if is_final(error.code):
-                self.refused[flight.node] = error.message
-            elif is_passing(error.code):
-                self.waiting[flight.node] = error.message
-            return self._of(flight, seconds, error=error.message, code=error.code)
+            return self._failed(flight.node, flight.step, flight.op, flight.exchange, seconds, error)
+
+    def _failed(self, node: str, step: int, op: str, exchange: int, seconds: float, error: HanseError) -> Reply:
+        if is_final(error.code):
+            self.refused[node] = error.message
+        elif is_passing(error.code):
+            self.waiting[node] = error.message
+        return Reply(node, step, None, error.message, seconds, error.code, op, exchange)
 
     @staticmethod
     def _of(flight: _Flight, seconds: float, body: Record | None = None, error: str = "", code: str = "") -> Reply:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from hanse.messages import Message
+from hanse.errors import HanseError
+from hanse.messages import Message, Record
 
 COORDINATOR = "coordinator"  # what a coordinator is called where nodes have names of their own
 Progress = Callable[[], None]
 Handler = Callable[[str, Message, Progress], Awaitable[Message]]  # (authenticated peer, request, alive) -> reply
 
+# (authenticated peer, nodes, what each of them is asked) -> what each replies, or why there is nothing
+ManyHandler = Callable[[str, Sequence[str], Record], Awaitable[Sequence[Record | HanseError]]]
+
 
 class Transport(Protocol):
-    """The coordinator's end: who is on line, and one exchange with one of them."""
+    """The coordinator's end: who is on line, and one exchange with one of them.
+
+    One whose nodes are all in this process, where none can be late or lost, may have ``many``
+    (:data:`ManyHandler`), by which several are asked the same in one call."""
 
     def online(self) -> frozenset[str]:
         """Ids of the nodes that can be asked now."""

@@ -10,6 +10,7 @@ import pytest
 
 import hanse
 from hanse.experiment import crew
+from hanse.experiment.simulated_run import SimulatedRun
 from hanse.messages import Record, digest
 
 pytest.importorskip("torch")
@@ -129,6 +130,32 @@ def test_any_loss_and_any_layer(source: str) -> None:
 def test_neither_threads_nor_the_wire_change_a_byte() -> None:
     records = [run(True, workers=1), run(True, workers=3), run(True, wire="exact")]
     assert len({digest(result.record) for result in records}) == 1
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_sites_are_asked_in_one_call_where_none_can_be_late(late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by itself or all at once, what comes of it is the same."""
+    asked: list[int] = []
+    many = SimulatedRun._handle_many
+
+    async def counted(self: Any, crew: Any, peer: str, nodes: Any, task: Any) -> Any:
+        asked.append(len(nodes))
+        return await many(self, crew, peer, nodes, task)
+
+    monkeypatch.setattr(SimulatedRun, "_handle_many", counted)
+    expected = run(True, wire="exact")
+    assert not asked
+    found = run(True, **({"round_deadline_s": 600} if late else {}))
+    assert set(asked) == (set() if late else {13})
+    for name, array in expected.record.arrays.items():
+        assert np.array_equal(found.record.arrays[name], array), name
+    for before, after in zip(expected.rounds, found.rounds, strict=True):
+        assert (before.asked, before.failures, before.bytes_down, before.bytes_up) == (
+            after.asked,
+            after.failures,
+            after.bytes_down,
+            after.bytes_up,
+        )
 
 
 @pytest.mark.parametrize("source", [OPTIMISER, DROPOUT, BUFFERS], ids=["optimiser", "dropout", "buffers"])

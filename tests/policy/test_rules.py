@@ -304,3 +304,70 @@ def test_an_owner_may_demand_more_and_never_gets_less(owner: dict[str, Any], pro
         known = policy.settings()[name]
         changed = OWNER | owner | {name: known.read(name, value)}
         assert all(d.allowed for d in decide(policy.rules(changed), facts(privacy=promised)))
+
+
+class ByRule:
+    """A rule that decides by a function of the facts, and counts how often it is asked."""
+
+    name = "by rule"
+
+    def __init__(self, decides: Any) -> None:
+        self.decides, self.asked = decides, 0
+
+    def decide(self, facts: Facts) -> Any:
+        self.asked += 1
+        return self.decides(facts)
+
+
+async def _later(facts: Facts) -> Decision:
+    return Decision(facts.rows != 20, "later", "twenty rows")
+
+
+def _of(node: str) -> Facts:
+    """Of nodes with 10, 20 or 30 rows: their names begin so."""
+    assert FINE.dataset is not None
+    return facts(dataset=dataclasses.replace(FINE.dataset, name=node), rows=int(node[:2]))
+
+
+DECIDES: dict[str, Any] = {
+    "what is the same": lambda facts: Decision(facts.step == 4, "same", "another step"),
+    "a no to all": lambda facts: Decision(facts.step != 4, "same", "this step"),
+    "rows": lambda facts: Decision(facts.rows >= 20, "rows", "few rows"),
+    "the data set": lambda facts: Decision(facts.dataset.name != "20 b", "set", "another one"),
+    "the data set, of some": lambda facts: Decision(facts.rows != 30 or facts.dataset.name == "30 a", "set", "some"),
+    "the class": lambda facts: Decision(isinstance(facts, Facts), "class", "no facts"),
+    "all at once": lambda facts: Decision("20 b" not in str(dataclasses.asdict(facts)), "all", "that name"),
+    "an error at some": lambda facts: Decision(1 / (facts.rows - 20) < 1, "error"),
+    "a rule that waits": _later,
+    "no decision": lambda facts: True,
+}
+
+
+@pytest.mark.parametrize("name", DECIDES)
+def test_nodes_that_are_asked_the_same_hear_what_each_would_by_itself(name: str) -> None:
+    nodes = ["10 a", "10 b", "20 a", "20 b", "30 a", "30 b"]
+    rules = [*policy.rules(OWNER), ByRule(DECIDES[name])]
+
+    async def each() -> dict[str, str]:
+        found = {}
+        for node in nodes:
+            try:
+                await policy.enforce(rules, _of(node))
+            except NotAllowed as error:
+                found[node] = error.message
+        return found
+
+    said = asyncio.run(policy.refused(rules, {node: int(node[:2]) for node in nodes}, _of))
+    assert {node: error.message for node, error in said.items()} == asyncio.run(each())
+
+
+def test_where_nothing_is_allowed_no_node_passes() -> None:
+    said = asyncio.run(policy.refused([], {"10 a": 10, "10 b": 10}, _of))
+    assert sorted(said) == ["10 a", "10 b"]
+    assert asyncio.run(policy.refused([], {}, _of)) == {}
+
+
+def test_what_does_not_differ_between_nodes_is_asked_once() -> None:
+    same, rows = ByRule(DECIDES["what is the same"]), ByRule(DECIDES["rows"])
+    assert not asyncio.run(policy.refused([same, rows], {f"{20 + n % 2} {n}": 20 + n % 2 for n in range(99)}, _of))
+    assert (same.asked, rows.asked) == (1, 3)  # once of the first, and of each number of rows

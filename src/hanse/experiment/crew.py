@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -74,6 +74,21 @@ class Crew:
         if self._cohort == 1:
             return asyncio.get_running_loop().run_in_executor(self._pool, self._alone, job)
         return self._moment.add(job)
+
+    async def answer_many(self, jobs: Sequence[Job]) -> AsyncIterator[tuple[Job, Record | Exception]]:
+        """What they reply, or why there is nothing, in their order. To be called in the event loop of the run."""
+        loop, size = asyncio.get_running_loop(), self._cohort
+        cohorts = [jobs[low : low + size] for low in range(0, len(jobs), size)]
+        work = [loop.run_in_executor(self._pool, self._together, cohort) for cohort in cohorts]
+        for done in work:
+            done.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait any more
+        for cohort, done in zip(cohorts, work, strict=True):
+            try:
+                replies = await done
+            except Exception as error:
+                replies = [error] * len(cohort)
+            for job, reply in zip(cohort, replies, strict=True):
+                yield job, reply
 
     async def memories(self, step: int) -> dict[str, Record]:
         """What each site remembers, as it was before ``step``. Raises :class:`hanse.experiment.remembered.Unkept`."""

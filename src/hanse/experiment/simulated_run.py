@@ -256,7 +256,8 @@ class SimulatedRun:
             journal = Keeping(forgetful, self._kept_run, functools.partial(self._remembered, crew), self._model)
         done = self._before.steps if self._before is not None else []
         try:
-            transport = LocalTransport(_Handlers(self.nodes, functools.partial(self._handle, crew)), self._wire)
+            many = functools.partial(self._handle_many, crew) if isinstance(crew, Crew) and self._cohort > 1 else None
+            transport = LocalTransport(_Handlers(self.nodes, functools.partial(self._handle, crew)), self._wire, many)
             run = Loop(
                 self.algorithm,
                 self.config,
@@ -377,20 +378,46 @@ class SimulatedRun:
         try:
             self._waiting.add(progress)
             body = await future
-        except HanseError as error:
-            self._error = self._error or error.__cause__  # of a researcher's code, who here sees all of it
-            raise
         except Exception as error:
-            self._error = self._error or error
-            raise NodeFailed(f"{type(error).__name__}: {error}") from error
+            raise self._told(error) from error
         finally:
             self._waiting.discard(progress)
+        return Message("reply", message.id, node, self._came(node, message.body, body))
+
+    async def _handle_many(
+        self, crew: Crew, peer: str, nodes: Sequence[str], task: Record
+    ) -> Sequence[Record | HanseError]:
+        """What several nodes do that are asked the very same: :data:`hanse.transport.ManyHandler`."""
+
+        def alive() -> None:
+            if self._stop.is_set():
+                raise _Cancelled
+
+        rows = {node: self.bundle.content["datasets"][node]["most_rows"] for node in nodes}
+        no = await policy.refused(self._rules, rows, lambda node: self._facts(node, peer, task))
+        found: dict[str, Record | HanseError] = dict(no)
+        jobs = [Job(node, task, self.bundle.content, alive) for node in nodes if node not in no]
+        async for job, reply in crew.answer_many(jobs):
+            told = self._came(job.node, task, reply) if isinstance(reply, Record) else self._told(reply)
+            found[job.node] = told
+        return [found[node] for node in nodes]
+
+    def _told(self, error: Exception) -> HanseError:
+        """Why a site gave nothing, as it is told. Of a researcher's code the researcher sees all here."""
+        if isinstance(error, HanseError):
+            self._error = self._error or error.__cause__
+            return error
+        self._error = self._error or error
+        return NodeFailed(f"{type(error).__name__}: {error}")
+
+    def _came(self, node: str, task: Record, reply: Record) -> Record:
+        """A site's reply, on its way to wait for those of the others."""
         if self._heard is not None:
-            self._heard(node, message.body, body)
-        if self._place_of(message.body) > AWAKE:
-            body = self._aside.once(body)
-            body = self._aside.put(body) if body.nbytes >= ASIDE_BYTES else body
-        return Message("reply", message.id, node, body)
+            self._heard(node, task, reply)
+        if self._place_of(task) > AWAKE:
+            reply = self._aside.once(reply)
+            reply = self._aside.put(reply) if reply.nbytes >= ASIDE_BYTES else reply
+        return reply
 
     def _place_of(self, task: Record) -> int:
         """The how-many-eth answer to this exchange is in now, counted from 1."""

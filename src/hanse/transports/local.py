@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from hanse.errors import ConfigError, HanseError, NodeLost, from_code
 from hanse.messages import Assembler, Json, Message, Record, frames
-from hanse.transport import COORDINATOR, Handler, Progress
+from hanse.transport import COORDINATOR, Handler, ManyHandler, Progress
 
 
 class LocalTransport:
@@ -20,14 +20,18 @@ class LocalTransport:
     Args:
         handlers: node id to what answers for it.
         wire: ``references`` or ``exact``.
+        many: answers for several of the nodes at once; not used where messages go through frames.
     """
 
-    def __init__(self, handlers: Mapping[str, Handler], wire: str = "references") -> None:
+    def __init__(
+        self, handlers: Mapping[str, Handler], wire: str = "references", many: ManyHandler | None = None
+    ) -> None:
         if wire not in ("references", "exact"):
             raise ConfigError(f"wire is {wire!r}; expected references or exact")
         self._handlers = handlers
         self._online = frozenset(handlers)
         self._exact = wire == "exact"
+        self.many = None if self._exact else many
         self._changes: list[asyncio.Future[None]] = []
 
     def online(self) -> frozenset[str]:
