@@ -36,6 +36,10 @@ class SwitchedRule(policy_file.PolicyFile):
     def decide(self, facts: Facts) -> Decision:
         return super().decide(facts) if SwitchedRule.on else self._without.decide(facts)
 
+    @property
+    def reads(self) -> frozenset[str]:
+        return super().reads if SwitchedRule.on else self._without.reads
+
     def decides_by(self) -> str:
         return super().decides_by() if SwitchedRule.on else self._without.decides_by()
 

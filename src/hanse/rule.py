@@ -25,7 +25,12 @@ class Decision:
 class Rule(Protocol):
     """One rule of the gate. Given the facts of a task, allows it or says why not. ``decide`` may be a
     coroutine. A rule that raises, or takes too long, counts as a no; one that raises ``NotNow`` has what was asked wait
-    until it is asked again."""
+    until it is asked again.
+
+    A rule whose yes follows from some of the facts alone, and from what it was made with, may say from which:
+    ``reads``, a frozenset of their names. A node then asks it again only where one of these has changed, and hands it
+    no others; of ``time``, the minute.
+    """
 
     name: str
 

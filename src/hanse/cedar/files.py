@@ -22,7 +22,7 @@ from hanse.errors import ConfigError, NotNow
 
 log = logging.getLogger(__name__)
 SETTLED_S = 0.2
-LOOK_S = 0.02  # between two looks: each task is decided by several, and a folder's takes as long as their decisions
+LOOK_S = 0.1  # between two looks: one that finds nothing in the processor's caches takes longer than a task's decisions
 OVER_S = 1.0  # longer, as the clock of a file may be another machine's
 _LARGEST = 4 << 20
 _SUFFIX = ".cedar"
@@ -68,6 +68,7 @@ class PolicyFiles:
         date: Callable[[], float] = time.time,
     ) -> None:
         self._path, self._vocabulary, self._clock, self._date = path, vocabulary, clock, date
+        self._at = str(path)  # of a Path, the text would be made anew for each look
         self._taken, _ = self._look()
         self._policies: Policies | None = read(path, vocabulary)
         self._changed: tuple[Seen, float] | None = None  # what the files are like now, and since when
@@ -107,11 +108,11 @@ class PolicyFiles:
     def _look(self) -> tuple[Seen, float]:
         """What the files are like, and when that last changed."""
         try:
-            status = os.stat(self._path)
+            status = os.stat(self._at)
             if not stat.S_ISDIR(status.st_mode):  # each decision looks: one call for a file
                 return (_mark("", status),), status.st_ctime
             found, at = [], status.st_ctime  # when a file came or went
-            with os.scandir(self._path) as entries:
+            with os.scandir(self._at) as entries:
                 for entry in entries:
                     if _counts(entry):
                         status = entry.stat()

@@ -59,6 +59,7 @@ class OwnPolicies:
 
     def __init__(self, path: Path, kept: Path) -> None:
         self._files, self._kept, self._version = PolicyFiles(path, VOCABULARY), kept, ""
+        self._read: tuple[Policies, tuple[str, ...], tuple[str, frozenset[str]]] | None = None  # of which, and what
 
     async def decide(self, action: str, person: str, asked: Sequence[RunFacts]) -> list[Ruling]:
         policies = self._files.current()
@@ -68,7 +69,10 @@ class OwnPolicies:
 
     def reads(self, *actions: str) -> tuple[str, frozenset[str]]:
         policies = self._files.current()
-        return policies.version, frozenset[str]().union(*map(policies.reads, actions))
+        if self._read is None or self._read[0] is not policies or self._read[1] != actions:
+            named = policies.version, frozenset[str]().union(*map(policies.reads, actions))
+            self._read = policies, actions, named
+        return self._read[2]
 
     async def _keep(self, policies: Policies) -> None:
         """Nothing is decided by what no evidence could show."""
@@ -190,7 +194,7 @@ class RunAdmission:
         self._run = {**of_run(bundle, run, proposer, len(nodes)), "role": role}
         self._datasets: Mapping[str, Mapping[str, Json]] = bundle.content["datasets"]
         self._tags = tuple(bundle.config.tags)
-        self._failures = dict(failures)
+        self._failures, self._failed = dict(failures), 0  # and how often one was added
         self._allowed: Hashable = None  # what was so the last time that nothing was refused
 
     async def refused(self, ask: Ask, step: int, nodes: Sequence[str]) -> dict[str, str]:
@@ -225,7 +229,7 @@ class RunAdmission:
             )
         if "time" in names:
             read.append(where["time"].timestamp() // 60)
-        return version, self._run["role"], tuple(nodes), tuple(map(self._failures.get, nodes)), *read
+        return version, self._run["role"], tuple(nodes), self._failed, *read
 
     async def not_taking_part(self, nodes: Sequence[str]) -> dict[str, str]:
         """Those that may take no part at all, before the run begins, and why."""
@@ -236,6 +240,7 @@ class RunAdmission:
         """A step is over; these nodes gave nothing usable."""
         for node in failures:
             self._failures[node] = self._failures.get(node, 0) + 1
+            self._failed += 1
 
     def _facts(self, node: str, **where: Any) -> Participation:
         dataset = self._datasets.get(node) or {}

@@ -23,6 +23,7 @@ from hanse.node.approvals import Approvals, Proposal
 from hanse.node.catalogue import Catalogue
 from hanse.node.dataset import Dataset
 from hanse.node.promises import Promises
+from hanse.node.remembered import RememberedRules
 from hanse.node.settings import TaskLimits
 from hanse.node.spending import Book, Reservation
 from hanse.node.worker import Worked
@@ -45,7 +46,7 @@ class Passage:
     proposal: Proposal = field(init=False)
     facts: Facts = field(init=False)
     allowed: Facts | None = None  # the facts that the rules said yes to
-    allowed_by: tuple[Sequence[Rule], list[Json]] | None = None  # these rules, and what each decided by
+    allowed_by: tuple[RememberedRules, list[Json]] | None = None  # these rules, and what each decided by
     decided: str = ""  # what in particular decided, by the rules that have several parts
     reservation: Reservation | None = None
     booked: asyncio.Future[None] | None = None  # what it may use up, on disk while it is computed
@@ -220,7 +221,6 @@ class KnownFacts:
         return self._datasets[name]
 
 
-@dataclass(frozen=True, slots=True)
 class Allowed:
     """What all rules say of the facts. It stands before the work and after it, when the rows that were found are
     known: the catalogue's count was a promise. Where it was kept, and the owner has changed nothing that rules decide
@@ -230,26 +230,28 @@ class Allowed:
         rules: gives those that count now.
     """
 
-    rules: Callable[[], Sequence[Rule]]
-    name: str = "rules"
+    name = "rules"
+
+    def __init__(self, rules: Callable[[], Sequence[Rule]]) -> None:
+        self._rules, self._asked = rules, RememberedRules(())
 
     def __call__(self, task: Passage) -> Awaitable[None] | None:
-        by, before = _by(self.rules()), task.allowed_by
-        if before is not None and task.facts == task.allowed and before[0] is by[0] and before[1] == by[1]:
+        if (rules := self._rules()) is not self._asked.rules:
+            self._asked = RememberedRules(rules)
+        by, before = self._asked.decides_by(), task.allowed_by
+        if (
+            before is not None
+            and before[0].rules is rules
+            and before[1] == by
+            and (task.facts is task.allowed or task.facts == task.allowed)
+        ):
             return None
-        return self._ask(task, by)
+        return self._ask(task, self._asked, by)
 
-    async def _ask(self, task: Passage, by: tuple[Sequence[Rule], list[Json]]) -> None:
-        said = await policy.decide(by[0], task.facts)
-        task.decided = policy.named(said)
+    async def _ask(self, task: Passage, asked: RememberedRules, by: list[Json]) -> None:
+        said, task.decided = await asked.decide(task.facts, by)
         policy.check(said)
-        task.allowed, task.allowed_by = task.facts, by
-
-
-def _by(rules: Sequence[Rule]) -> tuple[Sequence[Rule], list[Json]]:
-    """Rules, and the version of what those have read that follow something: before they decide, so what changes within
-    is asked again. Raises what cannot be read."""
-    return rules, [rule.decides_by() for rule in rules if hasattr(rule, "decides_by")]
+        task.allowed, task.allowed_by = task.facts, (asked, by)
 
 
 @dataclass(frozen=True, slots=True)

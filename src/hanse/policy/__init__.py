@@ -5,7 +5,8 @@ A file has ``RULE``, a class that is made with the owner's policy (a mapping) an
 owner's settings that the rule brings along: a new rule with its settings is one new file. A rule that has a word on how
 many persons approve a run has ``approve_alone`` (:func:`alone`). One that follows something, such as a file, has
 ``decides_by``, which gives a text that is another one once that has changed: then the rules are asked again before an
-answer leaves.
+answer leaves. One that has ``reads``, the names of all facts that it decides by, is not asked again of a next task that
+is the same to it (:mod:`hanse.node.remembered`).
 
 At a node and in a simulation the same rules are asked by the same :func:`enforce`: before the work, and
 again with what was found.

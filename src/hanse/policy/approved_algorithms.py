@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hanse.facts import Facts
 from hanse.messages import Json
@@ -19,6 +20,7 @@ SETTINGS = {
 class ApprovedAlgorithms:
     policy: Mapping[str, Json]
     name: str = "approved_algorithms"
+    reads: ClassVar = frozenset({"algorithm"})
 
     def decide(self, facts: Facts) -> Decision:
         """

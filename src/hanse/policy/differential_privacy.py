@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hanse.facts import Facts
 from hanse.messages import Json
@@ -38,6 +39,7 @@ _UP_TO = {"local": ("local",), "distributed": ("local", "distributed"), "row": (
 class DifferentialPrivacy:
     policy: Mapping[str, Json]
     name: str = "differential_privacy"
+    reads: ClassVar = frozenset({"needs_data", "privacy"})
 
     def decide(self, facts: Facts) -> Decision:
         """

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hanse.facts import Facts
 from hanse.messages import Json
@@ -42,6 +43,7 @@ SETTINGS = {
 class AnalyticsAllowed:
     policy: Mapping[str, Json]
     name: str = "federated_analytics"
+    reads: ClassVar = frozenset({"at_once", "features", "nodes"})
 
     def decide(self, facts: Facts) -> Decision:
         """What owners answer at once in their settings is what this rule is for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hanse.facts import Facts
 from hanse.messages import Json
@@ -21,6 +22,7 @@ SETTINGS = {
 class MinimumSamples:
     policy: Mapping[str, Json]
     name: str = "minimum_samples"
+    reads: ClassVar = frozenset({"needs_data", "rows"})
 
     def decide(self, facts: Facts) -> Decision:
         """The reason does not say how many rows there are: it crosses the wire."""

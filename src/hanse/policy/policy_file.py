@@ -41,6 +41,11 @@ class PolicyFile:
             self._files = PolicyFiles(Path(policy.get("home", ""), where), VOCABULARY)
             self.approve_alone = self._alone
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """The facts that the policies name as they are now. Raises as :meth:`decide` does."""
+        return self._files.current().reads(ACTION) | {"proposer", "run"} if self._files is not None else frozenset()
+
     def decides_by(self) -> str:
         """The version of the policies as they are now; "" where there are none. Raises as :meth:`decide` does."""
         return self._files.current().version if self._files is not None else ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hanse.facts import Facts
 from hanse.kinds import Combine
@@ -47,6 +48,7 @@ SETTINGS = {
 class SecureAggregation:
     policy: Mapping[str, Json]
     name: str = "secure_aggregation"
+    reads: ClassVar = frozenset({"gathering", "nodes", "settings"})
 
     def decide(self, facts: Facts) -> Decision:
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hanse.facts import Facts
 from hanse.kinds import Combine
@@ -27,6 +28,7 @@ SETTINGS = {
 class StatisticsMinimum:
     policy: Mapping[str, Json]
     name: str = "statistics_minimum"
+    reads: ClassVar = frozenset({"algorithm", "at_once", "gathering", "nodes", "settings"})
 
     def decide(self, facts: Facts) -> Decision:
         """

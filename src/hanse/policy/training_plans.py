@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hanse.facts import Facts
 from hanse.messages import Json
@@ -20,6 +21,7 @@ SETTINGS = {
 class TrainingPlans:
     policy: Mapping[str, Json]
     name: str = "training_plans"
+    reads: ClassVar = frozenset({"exposed", "plan"})
 
     def decide(self, facts: Facts) -> Decision:
         if facts.plan is False:

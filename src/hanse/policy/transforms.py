@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hanse.facts import Facts
 from hanse.messages import Json
@@ -21,6 +22,7 @@ SETTINGS = {
 class Transforms:
     policy: Mapping[str, Json]
     name: str = "transforms"
+    reads: ClassVar = frozenset({"transforms"})
 
     def decide(self, facts: Facts) -> Decision:
         """
