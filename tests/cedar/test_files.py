@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hanse.cedar import files as followed_files
 from hanse.cedar.files import LOOK_S, SETTLED_S, PolicyFiles, read
 from hanse.cedar.vocabulary import Vocabulary
 from hanse.errors import ConfigError, NotNow
@@ -21,13 +22,54 @@ NO = '@id("no") forbid (principal, action, resource);\n'
 
 
 class Clock:
-    """Whoever looks at it twice sees time pass, so the files are looked at each time."""
+    """Whoever looks at it twice sees time pass."""
 
     now = 0.0
 
     def __call__(self) -> float:
-        self.now += LOOK_S
+        self.now += 0.02
         return self.now
+
+
+@pytest.fixture(autouse=True)
+def each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files are looked at whenever something is decided."""
+    monkeypatch.setattr(followed_files, "LOOK_S", 0.0)
+
+
+def test_files_are_looked_at_as_often_as_is_said_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what stays as it is; a change is looked at until it counts. Also by a clock that is put back."""
+    monkeypatch.setattr(followed_files, "LOOK_S", LOOK_S)
+    file, at, looks = tmp_path / "a.cedar", [100.0], 0
+    file.write_text(YES)
+    files = PolicyFiles(file, NODE, lambda: at[0], lambda: 0.0)
+
+    def counted() -> int:
+        nonlocal looks
+        before = looks
+        files.current()
+        return looks - before
+
+    look = files._look
+
+    def looked() -> object:
+        nonlocal looks
+        looks += 1
+        return look()
+
+    monkeypatch.setattr(files, "_look", looked)
+    assert [counted() for _ in range(3)] == [1, 0, 0]
+    at[0] += 0.99 * LOOK_S
+    assert counted() == 0
+    at[0] += 0.02 * LOOK_S
+    assert [counted(), counted()] == [1, 0]
+    at[0] -= 1
+    assert counted() == 1
+    at[0] += 1.01 * LOOK_S
+    file.write_text(YES + NO)
+    assert [counted(), counted()] == [1, 1]
+    at[0] += SETTLED_S
+    assert not says(files)
 
 
 def followed(path: Path, clock: Clock) -> PolicyFiles:
