@@ -4,9 +4,10 @@ Federations of drawn survival times (exponential with mean 500, 70 % events, two
 four hospitals of the demo (time: the age at which a patient was seen; event: narrowed vessels; groups: men and women),
 all at the default minimum of 10 rows. ``curve`` is the largest error of the Kaplan-Meier estimate at the times that are
 told and at which 20 or more are at risk, over all draws; ``times`` how many these are in the mean; ``between`` the
-largest error of a line through these at any time before the last of them (within 0.005 at any time, of 500 rows, would
-be to tell where 5 events stand); ``p`` the largest relative error of the log-rank test's p, and ``given`` the share of
-draws with one. References: lifelines.
+largest error of a line through these at any time before the last of them; ``half`` is half of the largest drop from
+one to the next, and no line through them can promise to be nearer (``docs/privacy.md``, "How near a curve can be");
+``p`` the largest relative error of the log-rank test's p, and ``given`` the share of draws with one. References:
+lifelines.
 
     python bench/totals.py --draws 10
 """
@@ -57,8 +58,8 @@ def hospitals() -> Frames:
     return found
 
 
-def errors(analytics: Any, pooled: dict[str, Any]) -> tuple[float, int, float, float | None]:
-    """Of the curve, over how many times, between these, and of p."""
+def errors(analytics: Any, pooled: dict[str, Any]) -> tuple[float, int, float, float, float | None]:
+    """Of the curve, over how many times, between these, half of the largest drop, and of p."""
     from lifelines import KaplanMeierFitter
     from lifelines.statistics import logrank_test
 
@@ -72,14 +73,15 @@ def errors(analytics: Any, pooled: dict[str, Any]) -> tuple[float, int, float, f
     far = [abs(told[time] - float(fit.predict(time))) for time in told]
     within = np.unique(pooled["t"][pooled["t"] <= max(told, default=0.0)])
     line = np.interp(within, [0.0, *told], [1.0, *told.values()])
+    half = (-np.diff([1.0, *told.values()])).max(initial=0.0) / 2
     between = np.abs(line - fit.predict(within).to_numpy()).max(initial=0.0)
     one, two = (pooled["g"] == label for label in sorted(set(pooled["g"].tolist())))
     true = logrank_test(pooled["t"][one], pooled["t"][two], pooled["e"][one], pooled["e"][two]).p_value
     p = analytics.logrank("t", "e", group="g")["p"]
-    return max(far, default=0.0), len(far), float(between), None if p is None else abs(float(p) / true - 1)
+    return max(far, default=0.0), len(far), float(between), float(half), None if p is None else abs(float(p) / true - 1)
 
 
-def measured(federations: list[Frames]) -> Iterator[tuple[str, list[tuple[float, int, float, float | None]]]]:
+def measured(federations: list[Frames]) -> Iterator[tuple[str, list[tuple[float, int, float, float, float | None]]]]:
     import hanse
 
     for name, owner, gathering in (("at each node", "node", "plain"), ("on the total", "total", "secure")):
@@ -97,14 +99,15 @@ def main() -> None:
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     cases = [(f"{s} x {r}", [drawn(s, r, seed) for seed in range(args.draws)]) for s, r in SHAPES]
-    print("| sites x rows | minimum | curve | times | between | p | given |\n|---|---|---|---|---|---|---|")
+    print("| sites x rows | minimum | curve | times | between | half | p | given |\n|---|---|---|---|---|---|---|---|")
     for case, federations in [*cases, ("demo hospitals", [hospitals()])]:
         for name, found in measured(federations):
             ps = [p for *_, p in found if p is not None]
             worst = f"{max(ps):.2g}" if ps else "-"
-            times = np.mean([times for _, times, *_ in found])
-            curve, between = (max(one[i] for one in found) for i in (0, 2))
-            row = (case, name, f"{curve:.2g}", f"{times:.0f}", f"{between:.2g}", worst, f"{len(ps) / len(found):.2f}")
+            times = f"{np.mean([times for _, times, *_ in found]):.0f}"
+            curve, between, half = (f"{max(one[i] for one in found):.2g}" for i in (0, 2, 3))
+            half = half if name == "on the total" else "-"  # at each node the times that are told are off themselves
+            row = (case, name, curve, times, between, half, worst, f"{len(ps) / len(found):.2f}")
             print(f"| {' | '.join(row)} |", flush=True)
 
 
