@@ -1,3 +1,4 @@
+import gc
 import platform
 import subprocess
 import sys
@@ -58,3 +59,24 @@ print(gc.get_stats()[0]["collections"] > before)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "True", "True", "True"]
+
+
+def test_the_collector_looks_less_often_while_anybody_wants_so() -> None:
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(700, 10, 10)
+        with allocator.collecting_less():
+            with allocator.collecting_less():
+                assert gc.get_threshold() == (10_000, 10, 10)
+            assert gc.get_threshold() == (10_000, 10, 10)
+        assert gc.get_threshold() == (700, 10, 10)
+        with allocator.collecting_less():
+            gc.set_threshold(5, 5, 5)  # somebody else's choice, meanwhile
+        assert gc.get_threshold() == (5, 5, 5)
+        for own in ((0, 10, 10), (20_000, 1, 1)):  # not at all, and less often still
+            gc.set_threshold(*own)
+            with allocator.collecting_less():
+                assert gc.get_threshold() == own
+            assert gc.get_threshold() == own
+    finally:
+        gc.set_threshold(*before)

@@ -12,7 +12,14 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+_NEW = 10_000  # containers
+_CHANGING = threading.Lock()
+_USERS: list[None] = []  # of :func:`collecting_less`, one each
+_BEFORE: list[tuple[int, int, int]] = []  # the thresholds that the first of them found
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8  # as in malloc.h
 _SETTINGS = (
     (_MMAP_THRESHOLD, 4 << 20),  # models are mapped, and go back to the system at once
@@ -49,10 +56,30 @@ def pause_collector() -> None:
     gc.disable()
 
 
+@contextmanager
+def collecting_less() -> Iterator[None]:
+    """For work that makes many values and hardly a cycle, in a process that is somebody else's: meanwhile the collector
+    looks after 10,000 new containers, not after Python's 700. Whoever has set something else keeps it."""
+    with _CHANGING:
+        if not _BEFORE and 0 < gc.get_threshold()[0] < _NEW:
+            _BEFORE.append(gc.get_threshold())
+            gc.set_threshold(_NEW, *_BEFORE[0][1:])
+        _USERS.append(None)
+    try:
+        yield
+    finally:
+        with _CHANGING:
+            _USERS.pop()
+            if not _USERS and _BEFORE:
+                before = _BEFORE.pop()
+                if gc.get_threshold() == (_NEW, *before[1:]):
+                    gc.set_threshold(*before)
+
+
 def settle() -> None:
     """For a process that lives long, when it has loaded what it needs: that stays, and the collector of cycles
     looks only at what is made from here on, and less often than after Python's 700 new containers. The few cycles that
     loading has left stay too: to look for them among all took a ninth of the time in which a coordinator starts."""
     gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
+    gc.set_threshold(_NEW, 20, 50)
     gc.enable()

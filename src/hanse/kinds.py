@@ -9,6 +9,7 @@ messages :mod:`hanse.transport`, what is learned :mod:`hanse.task` and :mod:`han
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
@@ -341,8 +342,6 @@ class Site:
 
 def generator(seed: int, *key: str | int) -> np.random.Generator:
     """A Philox generator keyed by ``seed`` and ``key``; independent of call order and platform."""
-    import hashlib
-
     from hanse.philox import keyed  # NumPy's random numbers take 3 MB, and most processes draw none
 
     text = "\x1f".join([str(seed), *map(str, key)])

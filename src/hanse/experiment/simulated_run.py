@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hanse import algorithms, bundle, event_loop, gathering, policy, protection
+from hanse.allocator import collecting_less
 from hanse.answers import Answerer, Terms
 from hanse.choice import Past
 from hanse.config import RunConfig
@@ -219,7 +220,8 @@ class SimulatedRun:
 
     def _go(self) -> None:
         try:
-            self._final = event_loop.run(self._run())
+            with collecting_less():
+                self._final = event_loop.run(self._run())
         except asyncio.CancelledError:
             self._let_go()
             self._tell("cancelled", reason="cancelled by the data scientist")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ LARGE_BYTES = 8 << 20  # of all contributions: their transfer took ten times as 
 HUGE_BYTES = 64 << 20  # of one: beside it, what transfers hold is little
 _AT_ONCE_BYTES = 8 << 20  # of the sum: it and one contribution stay in a processor's caches, or nearly
 _MEANWHILE_BYTES = 4 << 20  # of a sum that is added up as it comes; one contribution then takes less than 1 ms
+_SMALL = 1 << 14  # numbers of all contributions: their products fit into a processor's first caches
 _METRICS = 1000  # of one node in one step; they are kept and shown
 _SAID: Mapping[str, Json] = {}  # beside the arrays, once the answer holds it: replies wait without it
 
@@ -205,15 +207,17 @@ def _answer(node: str, asked: int, data: Mapping[str, Json]) -> Answer:
     metrics, more = data["metrics"], data["data"]
     if not isinstance(metrics, dict) or not isinstance(more, dict):
         raise ValueError("metrics and data must be objects")
-    named = len(metrics) <= _METRICS
-    for name in metrics:  # loops, since a generator costs as much as what it looks at: it is done for each answer
-        named = named and len(name) <= 200 and name.isprintable()
-    if not named:
+    if len(metrics) > _METRICS or not _printable(tuple(metrics)):
         raise ValueError(f"metrics are at most {_METRICS} numbers with printable names")
     for value in metrics.values():
         if type(value) is not float and value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise ValueError("a metric is a number or null")
     return Answer(node, float(weight), more, metrics, asked, claimed=float(weight))
+
+
+@lru_cache(64)  # all answers of many rounds have the same names
+def _printable(names: tuple[str, ...]) -> bool:
+    return all(len(name) <= 200 and name.isprintable() for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,7 +364,10 @@ class Contributions:
                 high = min(low + spans.BLOCK, stop)
                 into, product = accumulator[: high - low], scratch[: high - low]
                 empty = True
-                for (_, record), weight in zip(self.found, weights, strict=True):
+                small = not whole and (high - low) * len(self.found) <= _SMALL
+                if small:
+                    into[:] = self._added_in_order(name, low, high, weights)
+                for (_, record), weight in zip(() if small else self.found, () if small else weights, strict=True):
                     values = block(record.arrays, name, low, high)
                     if empty and whole:
                         np.copyto(into, values, casting="unsafe")
@@ -387,6 +394,15 @@ class Contributions:
             if not spans.over(part, place.size):
                 self._blame(name, place, total)
         return total.reshape(place.shape)
+
+    def _added_in_order(self, name: str, low: int, high: int, weights: Sequence[float]) -> Array:
+        """The same sum, bit by bit, of so few numbers that each call takes longer than its arithmetic."""
+        each = np.empty((len(self.found), high - low))
+        for place, (_, record) in enumerate(self.found):
+            each[place] = block(record.arrays, name, low, high)
+        each *= np.array(weights)[:, None]
+        summed: Array = np.add.accumulate(each, axis=0, out=each)[-1]
+        return summed
 
     def _blame(self, name: str, place: ArrayPlace, total: Array) -> None:
         guilty = _checks.not_finite(self.found, name, place)

@@ -111,7 +111,9 @@ class LocalTraining:
         length = None if local.personal else found.length
         if length is None:
             length = norm(change if local.personal else moved)  # what is a site's own is in none
-        further = [a for arrays in (said.change, *said.kept.values()) for a in arrays.values()]
+        further = []
+        if said is not _NOTHING:
+            further = [a for arrays in (said.change, *said.kept.values()) for a in arrays.values()]
         if not math.isfinite(length):  # else all that it is of is finite
             further += change.values()
         if not all(np.isfinite(a).all() for a in further):

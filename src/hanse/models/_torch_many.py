@@ -10,7 +10,7 @@ Sites are stacked with those that have as many rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -145,8 +145,8 @@ def _trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], 
     for _ in range(how.epochs):
         for place, ((_, own, wanted, _, _), rng) in enumerate(zip(given, rngs, strict=True)):
             order = rng.permutation(rows)
-            np.take(own, order, 0, X[place], "clip")
-            np.take(wanted, order, 0, y[place], "clip")
+            own.take(order, 0, X[place], "clip")
+            wanted.take(order, 0, y[place], "clip")
         total = torch.zeros(sites, dtype=torch.float64)
         for low in range(0, rows, how.batch_size):
             x, t = inputs[:, low : low + how.batch_size], targets[:, low : low + how.batch_size]
@@ -158,20 +158,25 @@ def _trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], 
     moved = {name: p - begun[name] for name, p in w.items()}
     norms = [torch.linalg.vector_norm(m.flatten(1), dim=1, dtype=torch.float64) for m in moved.values()]
     lengths = torch.stack(norms).square_().sum(0).sqrt_().tolist()
-    ends, apart = ({name: [*p.numpy()] for name, p in parts.items()} for parts in (w, moved))
+    ends, apart = ([dict(zip(start, site, strict=True)) for site in _each(start, parts)] for parts in (w, moved))
     means = {name: (g / max(1, steps)).numpy() for name, g in sums.items()}
     return [
         Learned(
-            {name: ends[name][i] for name in start},
+            ends[i],
             [epoch[i] for epoch in losses],
             {n: means[n][i] if n in means else np.zeros_like(a) for n, a in start.items()} if how.gradient else None,
             steps,
             together,
-            moved={name: apart[name][i] for name in start},
+            moved=apart[i],
             length=lengths[i],
         )
         for i in range(sites)
     ]
+
+
+def _each(names: Iterable[str], parts: Stacked) -> Iterable[tuple[Array, ...]]:
+    """The arrays of each site."""
+    return zip(*(list(parts[name].numpy()) for name in names), strict=True)
 
 
 class _Added:
