@@ -212,6 +212,31 @@ def test_a_node_that_is_lost_leaves_no_sum_of_all_and_the_next_attempt_is_it(whe
     np.testing.assert_array_equal(again.sum()["i"], sum(c.record.arrays["i"] for c in contributions.values()))
 
 
+@pytest.mark.parametrize("rows", [True, False])
+def test_who_has_told_no_key_leaves_the_others_free_to_make_the_sum_of_all_later(rows: bool) -> None:
+    """Else those that answered would stand by a sum that is of too few for the run, and could never make another."""
+    contributions, ask = exact(4)
+    nodes, gather = Nodes.signed(contributions, rows=dict.fromkeys(contributions, 100.0) if rows else {}), Secure()
+    nodes.before["n002", "keys"] = DIED
+    assert "at least 4 (min_completed)" in nodes.sum(gather, ask).failures["n000"]
+    nodes.before.clear()
+    nodes.step -= 1
+    assert len(nodes.sum(gather, ask).answers) == 4
+
+
+@pytest.mark.parametrize("settings", [{}, {"secure_threshold": 3}])
+def test_where_others_may_take_part_in_the_next_attempt_nobody_stands_by_its_numbers(settings: dict[str, Any]) -> None:
+    """Three of four nodes are needed and asked; one of them is lost, and the fourth is there instead."""
+    contributions, ask = exact(4, fewest=3)
+    rows = dict.fromkeys(contributions, 100.0)
+    nodes = Nodes.signed(contributions, rows=rows, settings=settings)
+    gather = Secure(**settings)
+    nodes.after["n002", "answer"] = DIED
+    assert not nodes.sum(gather, ask, only=["n000", "n001", "n002"]).answers
+    nodes.step -= 1
+    assert [a.node for a in nodes.sum(gather, ask, only=["n000", "n001", "n003"]).answers] == ["n000", "n001", "n003"]
+
+
 # ---------------------------------------------------------------- weights and types
 
 

@@ -30,11 +30,13 @@ neither of which a coordinator with fewer than 2 t - n nodes on its side can hav
 nodes. (Of more than 100 nodes shares are with neighbours, of whom t are no such set, so all rounds go the second way.
 Where b is in no shares, a sum that lacked a node would be one of too few, there is one list, and b is told as it is.)
 
-Where a sum needs everybody who is asked (``min_completed`` or ``secure_threshold`` is their number), the y_u have no
+Where a sum needs all nodes of the run (``min_completed`` or ``secure_threshold`` is their number), the y_u have no
 G(b_u), and one exchange is all: the masks of pairs cancel in the sum of all, and of none other. No node tells a secret
 of such a sum, so it is this one or none, and a node writes down that it is before its y_u leaves, as it does otherwise
 before it tells a secret. From then on it must contribute the same numbers where the step is asked again, so a sum is
-made so only of whole numbers. (b_u is there for the case that a node is said to be lost, and its pairs are told.)
+made so only of whole numbers, and never of some of the run's nodes: others might be there in the next attempt, and
+who has answered would stand by the first. (b_u is there for the case that a node is said to be lost, and its pairs are
+told.)
 
 Where fewer nodes than ``secure_threshold`` are left in any exchange, there is no sum: the step has failed, what came
 is useless, and the next attempt begins with fresh keys. So it does where a node has lost its keys (a restarted
@@ -150,7 +152,7 @@ class Secure:
         self._threshold, self._group = secure_threshold, secure_group
         self._how: dict[str, Any] = {"bits": secure_bits, "range": float(secure_range)}
         self._keys: dict[str, list[str]] = {}  # node to its name, key, certificate and signature
-        self._least = self._sessions = 0
+        self._least = self._sessions = self._of = 0  # fewest of a sum; sums so far; the run's nodes
         self._told: set[str] = set()  # nodes that have the list of keys as it is
 
     # ------------------------------------------------------------ the node half
@@ -240,16 +242,19 @@ class Secure:
                 if not all(isinstance(part, str) for part in told) or len(bytes.fromhex(told[1])) != 32:
                     raise ValueError("it told no key")
                 self._keys[reply.node], of = told, int(said["of"])
-        self._least, self._told = least(self._threshold, of or len(self._keys)), set()
+        self._of = of or len(self._keys)
+        self._least, self._told = least(self._threshold, self._of), set()
 
     def _whole(self, ask: Ask, among: Sequence[str]) -> bool:
-        """Whether the sum is of all who are asked or none. Each of them stands by its numbers from its answer on, so
-        they are whole ones, which are the same where they are made again."""
+        """Whether the sum is of all who are asked or none. Each of them stands by it and by its numbers from its answer
+        on, so they are all that the run has, as in each attempt, and the numbers whole ones, which are the same where
+        they are made again."""
         if ask.arrays is None or ask.sums is None:
             return False
         dtypes = [np.dtype(dtype) for dtype, _ in (*ask.arrays.values(), *ask.sums.values())]
         needed = max(self._least, ask.fewest)
-        return len(among) <= min(neighbours.COMPLETE, needed) and all(dtype.kind in "iub" for dtype in dtypes)
+        everybody = self._of <= len(among) <= min(neighbours.COMPLETE, needed)
+        return everybody and all(dtype.kind in "iub" for dtype in dtypes)
 
     async def _answers(
         self,
@@ -260,7 +265,7 @@ class Secure:
         exchange: Exchange,
         failures: dict[str, str],
     ) -> dict[str, Came]:
-        self._enough(dict.fromkeys(among), among)
+        self._enough(dict.fromkeys(among), among, ask.fewest)
         told = [self._keys[node] for node in sorted(self._keys)]
         common: dict[str, Json] = {
             "session": self._sessions,
