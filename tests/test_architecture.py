@@ -77,6 +77,7 @@ GROUND = (
     "noised",
     "attack",
     "allocator",
+    "shared_threads",
     "thread_limits",
     "philox",
     "event_loop",

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+from hanse import shared_threads
 from hanse.answers import Answerer, Asked
 from hanse.experiment.answerers import Answerers
 from hanse.experiment.remembered import packed
@@ -66,7 +67,12 @@ class Crew:
     """
 
     def __init__(self, workers: int, sites: Answerers, cohort: int = 1) -> None:
-        self._pool, self._sites, self._cohort = ThreadPoolExecutor(workers, f"{sites.run}-site"), sites, cohort
+        # a cohort is one task, which the other threads take their part of
+        helping = cohort > 1 and workers > 1
+        self._helpers = ThreadPoolExecutor(workers, f"{sites.run}-helper") if helping else None
+        begin, lent = shared_threads.lend, (self._helpers,)
+        self._pool = ThreadPoolExecutor(workers, f"{sites.run}-site", begin, lent)
+        self._sites, self._cohort = sites, cohort
         self._moment = Moment(self._begin)
 
     def answer(self, job: Job) -> asyncio.Future[Record]:
@@ -97,6 +103,8 @@ class Crew:
     def close(self) -> None:
         """Waits for the threads."""
         self._pool.shutdown()
+        if self._helpers is not None:
+            self._helpers.shutdown()
 
     def _begin(self, waiting: Sequence[Waiting]) -> None:
         loop = asyncio.get_running_loop()

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hanse import shared_threads
 from hanse.learning.results import seed_of
 from hanse.messages import Array
 from hanse.models._torch_written_out import Descent, Stacked, Update
@@ -100,15 +101,16 @@ def _differentiated(torch: Any, module: Any, losses: Callable[[Stacked, Any, Any
 
 def trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given]) -> list[Learned]:
     """What each site learned; all have as many rows, and start from the same parameters. As many take their steps
-    together as have their parameters in a processor's cache."""
+    together as have their parameters in a processor's cache, and others in another thread, where there is one."""
     size = 4 * sum(p.numel() for p in module.parameters())
     block = max(1, _CACHED // max(1, size))
-    with torch.no_grad():
-        parts = [
-            _trained(torch, module, descent, given[low : low + block], len(given))
-            for low in range(0, len(given), block)
-        ]
-    return [learned for part in parts for learned in part]
+
+    def part(low: int) -> list[Learned]:
+        torch.set_num_threads(1)  # of this one thread; how many sums are made in would change their last digits
+        with torch.no_grad():
+            return _trained(torch, module, descent, given[low : low + block], len(given))
+
+    return [learned for found in shared_threads.each(part, range(0, len(given), block)) for learned in found]
 
 
 def _trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], together: int) -> list[Learned]:
