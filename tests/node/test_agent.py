@@ -534,3 +534,35 @@ def test_a_run_over_grpc_with_node_processes_that_are_small_when_idle(tmp_path: 
                     agent.wait()
 
     asyncio.run(main())
+
+
+def test_an_approval_that_had_ended_when_the_audit_log_was_written_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The clock was put back while the node was off: by it, the approval went on."""
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + timedelta(days=3)
+
+    async def main() -> None:
+        bundle = probe()
+        async with running(tmp_path) as node:
+            await node.propose(bundle)
+            await node.propose(bundle, "run-2")
+            for run, days in (("run-1", 2), ("run-2", 4)):
+                node.agent.gate.approve(run, bundle.sha256, actor="owner", days=days)
+            given = node.agent.approvals.get("run-1")
+            node.agent.gate.standing.give(given, datetime.now(UTC) + timedelta(days=2), "owner")
+            with monkeypatch.context() as later:
+                later.setattr("hanse.store.audit.datetime", Later)
+                node.agent.audit.append("owner", "something", "else")
+        async with running(tmp_path) as node:
+            assert "at the last line of the audit log: it was put back" in caplog.text
+            assert node.agent.gate.standing.fitting(given) is None
+            with pytest.raises(NotApproved, match="as it ended at .* before it was put back"):
+                await node.task(bundle, {"round": 1}, {"x": np.zeros(16, np.float32)})
+            assert await node.task(bundle, {"round": 1}, {"x": np.zeros(16, np.float32)}, run="run-2")
+
+    asyncio.run(main())

@@ -351,3 +351,55 @@ def test_who_takes_an_approval_back_is_told_what_that_cannot_undo(tmp_path: Path
             assert "nothing of it had left this node" in await asyncio.to_thread(revoked, node, "run-2")
 
     asyncio.run(main())
+
+
+def test_a_clock_that_is_put_back_does_not_give_back_what_had_ended(approvals: Approvals, tmp_path: Path) -> None:
+    """An approval of a day was good again for a node whose clock was put back after that day."""
+    short, long = receive(approvals), receive(approvals, "run-2", 128)
+    approvals.approve("run-1", actor="ada", days=1)
+    approvals.approve("run-2", actor="ada", days=30)
+    for hours in (0, 23):
+        approvals.end_by(datetime.now(UTC) + timedelta(hours=hours))
+        assert approvals.approved("run-1", short.sha256)
+    approvals.end_by(datetime.now(UTC) + timedelta(hours=25))
+    approvals.end_by(datetime.now(UTC))  # it is put back
+    again = Approvals(tmp_path)  # another process
+    for known in (approvals, again):
+        with pytest.raises(NotApproved, match="expired, as it ended at .* clock said .* before it was put back; set"):
+            known.approved("run-1", short.sha256)
+        assert known.get("run-1").state == "expired"
+        assert known.approved("run-2", long.sha256)
+    again.close()
+    later = receive(approvals, "run-3", 256)  # proposed since: it has not ended, and ends as any other
+    approvals.approve("run-3", actor="ada", days=0.5)
+    assert approvals.approved("run-3", later.sha256)
+    approvals.end_by(datetime.now(UTC) + timedelta(hours=11))
+    assert approvals.approved("run-3", later.sha256)
+    approvals.end_by(datetime.now(UTC) + timedelta(hours=13))
+    with pytest.raises(NotApproved, match="put back"):
+        approvals.approved("run-3", later.sha256)
+    soon = receive(approvals, "run-4", 512)  # approved and ended between two looks at a clock that was put back
+    approvals.approve("run-4", actor="ada", days=0.01)
+    approvals.end_by(datetime.now(UTC) + timedelta(hours=1))
+    with pytest.raises(NotApproved, match="put back"):
+        approvals.approved("run-4", soon.sha256)
+    approvals.reopen(approvals.get("run-1"))
+    receive(approvals)
+    approvals.approve("run-1", actor="ada", days=1)  # proposed anew, and approved again
+    assert approvals.approved("run-1", short.sha256)
+
+
+def test_what_a_task_finds_ended_has_ended(approvals: Approvals, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + timedelta(days=2)
+
+    found = receive(approvals)
+    approvals.approve("run-1", actor="ada", days=1)
+    with monkeypatch.context() as later:
+        later.setattr("hanse.node.approvals.datetime", Later)
+        with pytest.raises(NotApproved, match="expired$"):
+            approvals.approved("run-1", found.sha256)
+    with pytest.raises(NotApproved, match="put back"):
+        approvals.approved("run-1", found.sha256)

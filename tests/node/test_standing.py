@@ -68,6 +68,18 @@ def test_it_ends(standing: StandingApprovals) -> None:
     assert standing.given() == []
 
 
+def test_a_clock_that_is_put_back_gives_none_back(standing: StandingApprovals) -> None:
+    one = parsed(probe())
+    standing.give(one, TOMORROW, "owner")
+    standing.end_by(TOMORROW - timedelta(seconds=1))
+    assert standing.fitting(one) is not None
+    standing.end_by(TOMORROW)
+    assert standing.fitting(one) is None
+    standing.give(one, TOMORROW, "owner")  # given since
+    assert standing.fitting(one) is not None
+    assert len(standing.given()) == 1
+
+
 def test_at_a_node_the_same_is_approved_by_itself_and_another_is_asked(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path) as node:

@@ -25,7 +25,7 @@ from hanse import home as home_folder
 from hanse.allocator import settle
 from hanse.decisions import signed
 from hanse.disk_faults import disk_fault
-from hanse.errors import HanseError, NodeLost, NotFound, NotNow, StorageFailed, TooLarge, WireError
+from hanse.errors import HanseError, NodeLost, NotFound, NotNow, StorageFailed, Tampered, TooLarge, WireError
 from hanse.identity import csr, load_identity, read_certificate, save_identity
 from hanse.messages import SAVING, Json, Message, Record, head
 from hanse.node import control, renewal
@@ -83,6 +83,7 @@ class Agent:
         self.worker = self._worker(program)
         self.gate = Gate(self.node, self.home, self.settings, self.approvals, self.worker, self.audit, self.book)
         self.book.recover()
+        self.gate.end_by(self._latest())
         self.pace = Pace()
         self._set_pace()
         self.connection = (connect or self._connect)(self._caller())
@@ -94,6 +95,25 @@ class Agent:
         self._beating: asyncio.Task[Any] | None = None
         self._telling: asyncio.Task[Any] | None = None
         self._caught = asyncio.Event()  # what was proposed meanwhile is here
+
+    def _latest(self) -> datetime.datetime:
+        """What the clock says, or what it said at the last line of the audit log where that is later."""
+        now = validity.now()
+        try:
+            last = self.audit.last()
+            known = validity.time(last.time) if last else None
+        except (Tampered, OSError):  # what is written next says so
+            known = None
+        if known is None or known <= now:
+            return now
+        if known > now + _AHEAD:
+            log.warning(
+                "this node's clock says %s and said %s at the last line of the audit log: it was put back; approvals "
+                "that had ended by then have ended",
+                f"{now:%Y-%m-%d %H:%M:%S}",
+                f"{known:%Y-%m-%d %H:%M:%S}",
+            )
+        return known
 
     # ------------------------------------------------------------ life
 
@@ -395,6 +415,7 @@ class Agent:
         with contextlib.suppress(NodeLost):
             warned = asyncio.get_running_loop().time()
             while True:
+                self.gate.end_by(validity.now())
                 await asyncio.sleep(self.heartbeat_seconds)
                 if asyncio.get_running_loop().time() - warned > _WARN_SECONDS:
                     warned = asyncio.get_running_loop().time()

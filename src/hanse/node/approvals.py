@@ -1,6 +1,7 @@
 """What was proposed to this node, and what its owner decided: one SQLite file.
 
-An approval is for exactly one run and one hash. It can be revoked, and ends with the run, or by itself.
+An approval is for exactly one run and one hash. It can be revoked, and ends with the run, or by itself. One whose end
+has come by the clock has ended for good (``lapsed``): a clock that is put back does not give it back.
 """
 
 from __future__ import annotations
@@ -36,13 +37,16 @@ CREATE TABLE IF NOT EXISTS approving (
   run TEXT NOT NULL, sha256 TEXT NOT NULL, actor TEXT NOT NULL, time TEXT NOT NULL,
   PRIMARY KEY (run, sha256, actor), FOREIGN KEY (run, sha256) REFERENCES proposals (run, sha256));
 CREATE TABLE IF NOT EXISTS ended (run TEXT PRIMARY KEY, state TEXT NOT NULL, time TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS lapsed (
+  run TEXT NOT NULL, sha256 TEXT NOT NULL, seen TEXT NOT NULL, PRIMARY KEY (run, sha256));
 """  # text: packed, as bytes; whole in what older releases wrote
 _JOINED = """SELECT p.run, p.sha256, p.text, p.proposer, p.purpose, p.expires, p.dataset, p.received,
   coalesce(e.state, ''), c.packed,
   coalesce((SELECT json_group_array(actor) FROM (SELECT actor FROM approving a
     WHERE a.run = p.run AND a.sha256 = p.sha256 ORDER BY a.time)), '[]'),
-  d.decision, d.actor, d.time, d.reason, d.until, d.revoked
+  d.decision, d.actor, d.time, d.reason, d.until, d.revoked, o.seen
   FROM proposals p LEFT JOIN decisions d ON d.run = p.run AND d.sha256 = p.sha256 LEFT JOIN ended e ON e.run = p.run
+  LEFT JOIN lapsed o ON o.run = p.run AND o.sha256 = p.sha256
   LEFT JOIN codes c ON typeof(p.text) = 'blob' AND c.sha256 = CAST(substr(p.text, 1, 64) AS TEXT)"""
 
 _OPEN = """ FROM proposals p WHERE NOT EXISTS
@@ -54,7 +58,8 @@ _OPEN = """ FROM proposals p WHERE NOT EXISTS
 class Proposal:
     """A proposal and what was decided. ``decision``: ``pending``, ``accept`` or ``reject``;
     ``dataset``: ``{name, version}``, or None where the run needs no data; ``ended``: how the run ended, as the
-    coordinator told; ``approvers``: who has approved in their own names, where two have to. Times are ISO, UTC."""
+    coordinator told; ``approvers``: who has approved in their own names, where two have to; ``lapsed``: what the clock
+    said when it was seen that an approval's end had come. Times are ISO, UTC."""
 
     run: str
     sha256: str
@@ -72,6 +77,7 @@ class Proposal:
     reason: str = ""
     until: str = ""
     revoked: str | None = None
+    lapsed: str | None = None
 
     @property
     def state(self) -> str:
@@ -81,7 +87,7 @@ class Proposal:
         if self.ended:
             return self.ended
         if self.decision == "accept":
-            return "expired" if _past(self.until) else "approved"
+            return "expired" if self.lapsed or _past(self.until) else "approved"
         if self.decision == "reject":
             return "rejected"
         return "expired" if _past(self.expires) else "pending"
@@ -169,6 +175,7 @@ class Approvals:
         self._until: dict[tuple[str, str], datetime] = {}  # of those of them that are approved
         self._changes = Changes(self._db, home / "approvals.db")
         self._read_at: object = None
+        self._clock = ""  # the time that :meth:`end_by` was told last
 
     def close(self) -> None:
         """Closes the database."""
@@ -266,9 +273,34 @@ class Approvals:
             raise NotApproved(f"hash {sha256[:12]}… was never proposed to this node for run {run[:80]!r}")
         if found.state != "approved":
             why = {"pending": "not decided yet", "expired": "expired"}.get(found.state, found.state)
+            if found.decision == "accept" and why == "expired":
+                why = self._why_expired(found)
             raise NotApproved(f"the owner's approval of run {run!r}, hash {sha256[:12]}…: {why}")
         self._until[run, sha256] = _time(found.until)
         return found
+
+    def _why_expired(self, found: Proposal) -> str:
+        if not _past(found.until):
+            return (
+                f"expired, as it ended at {found.until} and this node's clock said {found.lapsed} before it was put "
+                "back; set the clock right, and propose the run again"
+            )
+        self.end_by(datetime.now(UTC))
+        return "expired"
+
+    def end_by(self, at: datetime) -> None:
+        """Approvals whose end has come by this time have ended for good, also where the clock is put back."""
+        now = at.astimezone(UTC).isoformat()
+        since, self._clock = (self._clock if self._clock <= now else ""), now
+        rows = self._db.execute(
+            "SELECT run, sha256, until FROM decisions d WHERE decision = 'accept' AND until > ? AND until <= ? "
+            "AND NOT EXISTS (SELECT 1 FROM lapsed o WHERE o.run = d.run AND o.sha256 = d.sha256)",
+            (since, now),
+        ).fetchall()
+        lapsed = [(run, sha256, now) for run, sha256, until in rows if _time(until) <= at]
+        if lapsed:
+            with self._at_once():
+                self._db.executemany("INSERT OR IGNORE INTO lapsed VALUES (?, ?, ?)", lapsed)
 
     def approve(
         self, run: str, sha256: str = "", *, actor: str, reason: str = "", days: float = 30.0, sent: bool = False
@@ -337,7 +369,7 @@ class Approvals:
     def reopen(self, proposal: Proposal) -> None:
         """The same is proposed again after its run failed: whatever was decided before, it is to be decided anew."""
         with self._at_once():
-            self._forget("decisions", "approving", "proposals", named=[(proposal.run, proposal.sha256)])
+            self._forget("decisions", "lapsed", "approving", "proposals", named=[(proposal.run, proposal.sha256)])
             self._db.execute("DELETE FROM ended WHERE run = ?", (proposal.run,))
 
     @contextlib.contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,11 @@ class Gate:
         except HanseError as error:
             self._record("consent.refused", COORDINATOR, run, {"code": error.code, "reason": error.message})
             raise
+
+    def end_by(self, at: datetime) -> None:
+        """What the owner has approved until this time, or one before, has ended for good."""
+        self.approvals.end_by(at)
+        self.standing.end_by(at)
 
     def finished(self, run: str, state: Json) -> None:
         """The run is over: its approval ends, and what was booked for it alone goes."""

@@ -3,7 +3,8 @@
 The same proposal, made again by the same person for the same purpose, is then approved when it comes, where the rules
 allow it. Anything else is asked, as ever: a changed setting, another version of the data, one more node have another
 hash. An approval that is given so ends no later than the date. Who says no to a run of the hash, or takes an approval
-of it back, has ended its standing approvals too.
+of it back, has ended its standing approvals too. One whose date has come has ended for good: a clock that is put back
+does not give it back.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS standing (
   sha256 TEXT NOT NULL, proposer TEXT NOT NULL, purpose TEXT NOT NULL, until TEXT NOT NULL, actor TEXT NOT NULL,
   given TEXT NOT NULL, PRIMARY KEY (sha256, proposer, purpose));
+CREATE TABLE IF NOT EXISTS lapsed (
+  sha256 TEXT NOT NULL, proposer TEXT NOT NULL, purpose TEXT NOT NULL, given TEXT NOT NULL,
+  PRIMARY KEY (sha256, proposer, purpose, given));
 """
+_NOT_LAPSED = """ AND NOT EXISTS (SELECT 1 FROM lapsed o
+  WHERE o.sha256 = s.sha256 AND o.proposer = s.proposer AND o.purpose = s.purpose AND o.given = s.given)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +75,20 @@ class StandingApprovals:
     def fitting(self, proposal: Proposal) -> StandingApproval | None:
         """The one that is for exactly this proposal and has not ended."""
         row = self._db.execute(
-            "SELECT * FROM standing WHERE sha256 = ? AND proposer = ? AND purpose = ?",
+            "SELECT * FROM standing s WHERE sha256 = ? AND proposer = ? AND purpose = ?" + _NOT_LAPSED,
             (proposal.sha256, proposal.proposer, proposal.purpose),
         ).fetchone()
         found = StandingApproval(*row) if row else None
         return found if found is not None and found.days_left > 0 else None
+
+    def end_by(self, at: datetime) -> None:
+        """Those whose date has come by this time have ended for good, also where the clock is put back."""
+        for row in self._db.execute(
+            "SELECT * FROM standing s WHERE until <= ?" + _NOT_LAPSED, (at.isoformat(),)
+        ).fetchall():
+            found = StandingApproval(*row)
+            about = (found.sha256, found.proposer, found.purpose, found.given)
+            self._db.execute("INSERT OR IGNORE INTO lapsed VALUES (?, ?, ?, ?)", about)
 
     def given(self) -> list[StandingApproval]:
         """All, also those that have ended."""

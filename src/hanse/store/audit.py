@@ -129,6 +129,16 @@ class AuditLog:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
         return entry
 
+    def last(self) -> Entry | None:
+        """The last entry; None where there is none. Raises as :meth:`append`."""
+        with self._lock:
+            self._hold()
+            try:
+                self._catch_up()
+                return parse(self._last_line(self._end, 0)[1])
+            finally:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+
     def cut(self, days: float, actor: str) -> int:
         """Removes lines from the beginning that are more than ``days`` older than both now and the last line (a clock
         that is ahead removes nothing), once an entry ``audit.cut`` at the end says so. How many went; none, with a
