@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from drive import Drive
-from test_boosting import settings
+from test_boosting import settings, shares, table_of
 
+from hanse.algorithms import _boosting_site
 from hanse.kinds import Contribution, Site
 from hanse.messages import Record
 from hanse.table import Column, ReadColumns, Table
@@ -52,3 +53,29 @@ def test_a_node_needs_at_most_two_and_a_half_times_its_binned_data(more: dict[st
         tracemalloc.stop()
     assert drive.labels.count("train") == 6
     assert 1.2 < peak / (ROWS * COLUMNS) < 2.5
+
+
+def test_what_all_sites_agreed_on_is_taken_in_once_and_not_with_each_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Record] = []
+    real = _boosting_site.Learner.__init__
+
+    def counted(self: Any, prepared: Record, *given: Any) -> None:
+        made.append(prepared)
+        real(self, prepared, *given)
+
+    monkeypatch.setattr(_boosting_site.Learner, "__init__", counted)
+    tables = shares(table_of("binary"), 60, 50)
+    Drive(tables, **settings("binary", num_rounds=4)).run()  # of which each ask comes as over a line
+    assert len(made) == len(tables)
+
+
+def test_other_words_or_numbers_are_not_what_was_told_before() -> None:
+    told = Record({"classes": ["a", "b"]}, {"mean": np.zeros(2)})
+    assert _boosting_site._same(told, Record({"classes": ["a", "b"]}, {"mean": np.zeros(2)}))
+    for other in (
+        Record({"classes": ["a", "c"]}, told.arrays),
+        Record(dict(told.data), {"mean": np.ones(2)}),
+        Record(dict(told.data), {"mean": np.zeros(2, np.float32)}),
+        Record(dict(told.data), {"mean": np.zeros(2), "more": np.zeros(1)}),
+    ):
+        assert not _boosting_site._same(told, other)

@@ -148,13 +148,24 @@ class Learner:
     def of(site: Site, prepared: Record | None) -> Learner | None:
         """That of what all agreed on; None where the node was not told, or has forgotten."""
         known: Learner | None = site.memory.get("learner")
-        if prepared is None or (known is not None and known.prepared.data is prepared.data):
+        if prepared is None or (known is not None and _same(known.prepared, prepared)):
             return known
         own = Record(prepared.data, {name: np.array(prepared.arrays[name]) for name in prepared.arrays})
         task = preparation.task(own)
         made = Learner(own, task, adapter_of(site.config["model_name"], model_options(site.config), task))
         site.memory["learner"] = made
         return made
+
+
+def _same(known: Record, told: Record) -> bool:
+    """Whether a node was told this before: it comes with each tree, and what follows of it takes longer than to see
+    that it is the same."""
+    if known.data is told.data:
+        return True
+    if known.data != told.data or set(known.arrays) != set(told.arrays):
+        return False
+    pairs = ((known.arrays[name], told.arrays[name]) for name in known.arrays)
+    return all(own.dtype == other.dtype and np.array_equal(own, other) for own, other in pairs)
 
 
 def adapter_of(name: str, options: Mapping[str, Json], task: Task) -> Any:
