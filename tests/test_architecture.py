@@ -322,6 +322,11 @@ def test_the_command_line_loads_nothing_heavy() -> None:
     assert not loaded("import hanse.cli") & {"numpy", "grpc", *OWNERS}
 
 
+def test_what_stands_beside_a_coordinator_loads_no_database() -> None:
+    """A network's controller and a policy engine were a second coordinator in memory, and started as slowly."""
+    assert "sqlalchemy" not in loaded("import hanse.coordinator.network_service, hanse.coordinator.policy_service")
+
+
 HELP = """
 import contextlib, io
 from hanse.cli import main

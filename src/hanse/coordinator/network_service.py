@@ -18,8 +18,8 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 import hanse
-from hanse.coordinator.app import Guard
 from hanse.coordinator.beside import bearer, refusal
+from hanse.coordinator.guard import Guard
 from hanse.coordinator.priorities import Priorities, Standing
 from hanse.coordinator.schemas import Body, read
 from hanse.errors import HanseError

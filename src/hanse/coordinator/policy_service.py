@@ -25,10 +25,10 @@ import hanse
 from hanse.cedar.files import PolicyFiles
 from hanse.cedar.policies import Ruling
 from hanse.cedar.vocabulary import Vocabulary
-from hanse.coordinator.app import Guard
 from hanse.coordinator.beside import bearer, refusal
 from hanse.coordinator.governance import VOCABULARY as COORDINATOR
 from hanse.coordinator.governance import from_wire
+from hanse.coordinator.guard import Guard
 from hanse.coordinator.schemas import read_object
 from hanse.errors import ConfigError, HanseError
 from hanse.facts import now

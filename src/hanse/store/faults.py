@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+import sys
+from typing import Any
 
 from hanse.disk_faults import disk_fault
 
@@ -18,13 +18,15 @@ def passing(error: BaseException) -> str:
     """
     if said := disk_fault(error):
         return said
-    seen: BaseException | None = error
+    # whoever has no database has not loaded SQLAlchemy, and none of its errors
+    known: Any = sys.modules.get("sqlalchemy.exc")
+    seen: BaseException | None = error if known is not None else None
     while seen is not None:
-        if isinstance(seen, (OperationalError, InterfaceError)) or (
-            isinstance(seen, DBAPIError) and seen.connection_invalidated
+        if isinstance(seen, (known.OperationalError, known.InterfaceError)) or (
+            isinstance(seen, known.DBAPIError) and seen.connection_invalidated
         ):
             return f"the database says: {str(seen.orig).splitlines()[0][:200]}"
-        if isinstance(seen, PoolTimeout):
+        if isinstance(seen, known.TimeoutError):
             return "no connection to the database is free"
         seen = seen.__cause__
     return ""
