@@ -165,8 +165,8 @@ def _package(folder: str) -> Any:
         raise ConfigError(f"there is no kind {folder!r}; known are {', '.join(FOLDERS)}")
     package = _module(f"hanse.{folder}")
     for directory in outside():
-        place = str(Path(directory) / folder)
-        if place not in package.__path__ and Path(place).is_dir():
+        place = os.path.join(directory, folder)
+        if place not in package.__path__ and os.path.isdir(place):
             package.__path__.append(place)
     return package
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
@@ -12,21 +13,27 @@ import numpy as np
 from hanse.errors import HanseError
 from hanse.gather import Identity, Party, Reply, keep_promises
 from hanse.gathering.secure import Secure
-from hanse.identity import Authority, NodeIdentity, create_key, csr
+from hanse.identity import Authority
 from hanse.kinds import Ask, Combine, Contribution, Gathered
 from hanse.memories import Memories
 from hanse.messages import Json, Record
 from hanse.signing import Signer
+from tests.transports.grpc_federation import identity
 
 Fault = Callable[[Record], Record] | Exception
 ASK = Ask(Record({"q": 1}), Combine.SUM, "sum")
 
 
-def identity(authority: Authority, node: str) -> NodeIdentity:
+@functools.cache
+def _signer(node: str) -> Signer:
+    """What signs for a node; the same for all tests that change nothing about it."""
+    return Signer(identity(_authority(), node))
+
+
+@functools.cache
+def _authority() -> Authority:
     with tempfile.TemporaryDirectory() as folder:
-        key = create_key(folder)
-    certificate = authority.issue_node(csr(key, node), node)
-    return NodeIdentity(node, key, certificate, authority.pem, "grpc://localhost:1")
+        return Authority.open(folder)
 
 
 @dataclass
@@ -58,9 +65,7 @@ class Nodes:
 
     @staticmethod
     def signed(contributions: Mapping[str, Contribution], **more: object) -> Nodes:
-        with tempfile.TemporaryDirectory() as folder:
-            authority = Authority.open(folder)
-        signers = {node: Signer(identity(authority, node)) for node in contributions}
+        signers = {node: _signer(node) for node in contributions}
         return Nodes(contributions, identities=signers, **more)  # type: ignore[arg-type]
 
     def ask(self, node: str, op: str, record: Record, step: int | None = None, exchange: int | None = None) -> Record:

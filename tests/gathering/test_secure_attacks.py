@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gathering.nodes import ASK, Nodes, identity, whole
+from gathering.nodes import ASK, Nodes, whole
 from hanse.errors import DataError, NodeFailed, NotAllowed, NotAuthenticated
 from hanse.gathering._keys import text
 from hanse.gathering._session import commitment
@@ -20,6 +20,7 @@ from hanse.privacy import keystream, shamir
 from hanse.privacy.agreement import KeyPair
 from hanse.privacy.fixed_point import code, decode
 from hanse.signing import Signer, fingerprint, pins
+from tests.transports.grpc_federation import identity
 
 N = 7  # the threshold is 4
 NAMES = [f"n{k:03}" for k in range(N)]
