@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hanse import large_arrays
+from hanse import large_arrays, spans
 from hanse.gathering.plain import Contributions
 from hanse.kinds import Answer, Combine
-from hanse.large_arrays import LARGE_BYTES, empty, release, several, spill
-from hanse.messages import Array, Layout, Record, digest, pieces
+from hanse.large_arrays import LARGE_BYTES, empty, puts, release, several, spill
+from hanse.messages import Array, Layout, Record, Spool, digest, pieces
 
 SIZE = LARGE_BYTES // 4
 F4 = np.dtype(np.float32)
@@ -126,7 +126,7 @@ def in_files() -> int:
     """Bytes of arrays in files that this process maps."""
     found = 0
     for row in Path("/proc/self/maps").read_text().splitlines():
-        if ".array (deleted)" in row:
+        if ".spool (deleted)" in row:
             low, high = (int(number, 16) for number in row.split()[0].split("-"))
             found += high - low
     return found
@@ -153,6 +153,47 @@ def test_what_is_beyond_lies_in_files_without_a_name_and_is_used_again(little: P
     release()
     gc.collect(1)
     assert in_files() == 0
+
+
+@pytest.mark.parametrize("of", ["one", "several"])
+def test_what_is_put_is_in_the_array_and_goes_through_its_file(
+    little: Path, of: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = (empty(SIZE, F4) if of == "one" else several({"b": (99, F4), "a": (SIZE, F4)})["a"]).reshape(4, -1)
+    written, write = list[int](), Spool.write
+    monkeypatch.setattr(Spool, "write", lambda self, at, data: (written.append(len(data)), write(self, at, data)))
+    block, put = np.arange(1 << 14, dtype=float), puts(array)
+    for k in range(2):
+        for low in range(0, SIZE, block.size):
+            put(low, block + k)
+        assert (array.reshape(-1, block.size) == block + k).all()
+    assert sum(written) == 2 * LARGE_BYTES
+    for start in (-1, SIZE - 1):
+        with pytest.raises(ValueError, match="2 numbers at"):
+            put(start, block[:2])
+    release()
+    put(0, block[:3] + 7)  # as long as somebody has the array
+    assert array[0, :4].tolist() == [7, 8, 9, 4]
+
+
+def test_what_lies_in_memory_is_put_there() -> None:
+    for array in (empty(SIZE, F4), np.zeros(7, F4)):
+        puts(array)(2, np.arange(3.0))
+        assert array[1:6].tolist()[1:4] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8"])
+@pytest.mark.parametrize("size", [SIZE // 2 + 3, 3])
+def test_arrays_are_added_as_numpy_adds_them_wherever_they_lie(little: Path, size: int, dtype: str) -> None:
+    made = np.random.default_rng(3).normal(scale=9, size=(2, size)).astype(dtype)
+    total = empty(2 * size, np.dtype(dtype)).reshape(2, size)
+    total[...] = made[::-1]
+    spans.add(total, made)
+    assert total.tobytes() == (made[::-1] + made).tobytes()
+    if dtype != "i8":
+        return
+    with pytest.raises(TypeError, match="same_kind"):
+        spans.add(total, made.astype(float))
 
 
 def test_where_there_is_no_folder_or_no_room_it_is_memory(little: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@ itself is smaller (``hanse.allocator``).
 
 Where a process has named a folder (:func:`spill`), a value of over :data:`MEMORY_BYTES` lies in a file there without a
 name. Its pages are the system's: it writes them out where memory is short, so what a process needs by itself does not
-grow with the model. A smaller one would be slower there, as its file is written out every round.
+grow with the model. A smaller one would be slower there, as its file is written out every round. What is put there goes
+through the file (:func:`puts`).
 
 Where a process says that it hands arrays on (:func:`share`), one of over :data:`SHARED_BYTES` lies in memory that
 another process can map (:func:`handed`), and needs not be copied for it: there would be no room for both. What the
@@ -19,16 +20,15 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from hanse.messages import Array, Layout
+from hanse.messages import Array, Layout, Spool
 
 LARGE_BYTES = 32 << 20  # of smaller ones what a transfer holds beside them counts more than the time
 MEMORY_BYTES = 512 << 20  # of one value, such as a model; a larger one lies in a file where there is a folder for it
@@ -40,16 +40,22 @@ _Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Kept:
-    """Memory, who was lent it last, and its descriptor where it can be shared; ``loan``: it is another process's."""
+    """Memory, who was lent it last, and its descriptor where it can be shared; ``loan``: it is another process's.
+    ``file``: what it lies in, where that is one."""
 
     lent: Callable[[], _Bytes | None]
     memory: _Bytes
     fd: int = -1
     loan: bool = False
+    file: Spool | None = None
 
     def close(self) -> None:
         if self.fd >= 0 and not self.loan:
             os.close(self.fd)
+
+
+def _nobody() -> None:
+    return None
 
 
 _kept: list[_Kept] = []
@@ -83,7 +89,7 @@ def handed(arrays: Mapping[str, Array]) -> int | None:
         return kept.fd
 
 
-def lend(memory: _Bytes, fd: int, look: Callable[[], _Bytes | None] = lambda: None) -> None:
+def lend(memory: _Bytes, fd: int, look: Callable[[], _Bytes | None] = _nobody) -> None:
     """Another process lends this for an array of its size, until :func:`settle`; ``fd`` is its descriptor, ``look``
     gives a look at the same memory as long as anybody needs what it holds."""
     with _lock:
@@ -168,11 +174,11 @@ def empty(size: int, dtype: np.dtype[Any], large: int | None = None) -> Array:
                 if not kept.loan:
                     _kept.remove(kept)
                     kept.close()
-            found = _Kept(lambda: None, *_new(nbytes))
+            found = _new(nbytes)
         else:
             _kept.remove(found)
         window = found.memory[:]
-        _kept.append(_Kept(weakref.ref(window), found.memory, found.fd, found.loan))
+        _kept.append(replace(found, lent=weakref.ref(window)))
         del gone, found
     # Its buffer, not a view of it: numpy would let a view refer to ``memory``, a buffer refers to who exports it
     return np.frombuffer(window.data, dtype)
@@ -192,33 +198,52 @@ def several(wanted: Mapping[str, tuple[int, np.dtype[Any]]]) -> dict[str, Array]
     return made
 
 
-def _new(nbytes: int) -> tuple[_Bytes, int]:
-    """Memory that was not lent before, and its descriptor where it can be shared."""
+def puts(array: Array) -> Callable[[int, Array], None]:
+    """What puts numbers at an element of a flattened contiguous array, as ``array.reshape(-1)[start:stop] = numbers``
+    does. It goes through the file of one that lies in a file: through its mapping, what the system has written out
+    meanwhile costs faults, twice the time, and is read from disk first where it is no longer in memory.
+    """
+    flat, begin = array.reshape(-1), _address(array)
+
+    def here(start: int, numbers: Array) -> None:
+        flat[start : start + numbers.size] = numbers
+
+    with _lock:
+        for kept in _kept:
+            place = begin - _address(kept.memory)
+            if kept.file is not None and 0 <= place <= kept.memory.nbytes - array.nbytes:
+                break
+        else:
+            return here
+    file, dtype = kept.file, array.dtype
+
+    def there(start: int, numbers: Array) -> None:
+        if start < 0 or start + numbers.size > array.size:
+            raise ValueError(f"{numbers.size} numbers at {start} of {array.size}")
+        file.write(place + start * dtype.itemsize, np.ascontiguousarray(numbers, dtype).view(np.uint8).data)
+
+    return there
+
+
+def _new(nbytes: int) -> _Kept:
+    """Memory that was not lent before."""
     if _shares and nbytes > SHARED_BYTES:
         fd = os.memfd_create("hanse-array", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(fd, nbytes)
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-            return np.frombuffer(mmap.mmap(fd, nbytes, mmap.MAP_SHARED | mmap.MAP_POPULATE), np.uint8), fd
+            mapping = mmap.mmap(fd, nbytes, mmap.MAP_SHARED | mmap.MAP_POPULATE)
+            return _Kept(_nobody, np.frombuffer(mapping, np.uint8), fd)
         except OSError:
             os.close(fd)
-            return np.empty(nbytes, np.uint8), -1
-    return _in_file(nbytes), -1
-
-
-def _in_file(nbytes: int) -> _Bytes:
-    if _folder is None or nbytes <= MEMORY_BYTES:
-        return np.empty(nbytes, np.uint8)
-    try:
-        fd, path = tempfile.mkstemp(prefix="hanse-", suffix=".array", dir=_folder)
+    elif _folder is not None and nbytes > MEMORY_BYTES:
         try:
-            os.unlink(path)
-            os.posix_fallocate(fd, 0, nbytes)  # now, as a disk that is full later would end the process
-            return np.frombuffer(mmap.mmap(fd, nbytes), np.uint8)
-        finally:
-            os.close(fd)
-    except OSError:  # no room there: then it has to be memory
-        return np.empty(nbytes, np.uint8)
+            file = Spool(nbytes, _folder)
+            os.posix_fallocate(file.fileno(), 0, nbytes)  # now, as a disk that is full later would end the process
+            return _Kept(_nobody, np.frombuffer(mmap.mmap(file.fileno(), nbytes), np.uint8), file=file)
+        except OSError:  # no room there: then it has to be memory
+            pass
+    return _Kept(_nobody, np.empty(nbytes, np.uint8))
 
 
 def release() -> None:

@@ -6,6 +6,11 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
+from hanse.large_arrays import LARGE_BYTES, puts
+from hanse.messages import Array
+
 BLOCK = 1 << 16  # elements: two float64 blocks and what is read stay in a core's second-level cache
 _THREADS = min(4, os.cpu_count() or 1)
 _pool: list[ThreadPoolExecutor] = []
@@ -20,3 +25,20 @@ def over(part: Callable[[int, int], bool], size: int) -> bool:
         _pool.append(ThreadPoolExecutor(_THREADS, "hanse-span"))
     step = -(-size // _THREADS // BLOCK) * BLOCK
     return all(list(_pool[0].map(lambda low: part(low, min(low + step, size)), range(0, size, step))))
+
+
+def add(total: Array, more: Array) -> None:
+    """``total += more``, of arrays of one shape."""
+    if total.nbytes < LARGE_BYTES or not total.flags.c_contiguous:
+        np.add(total, more, out=total)
+        return
+    put, flat, other = puts(total), total.reshape(-1), more.reshape(-1)
+
+    def part(start: int, stop: int) -> bool:
+        room = np.empty(min(BLOCK, stop - start), total.dtype)
+        for low in range(start, stop, BLOCK):
+            high = min(low + BLOCK, stop)
+            put(low, np.add(flat[low:high], other[low:high], out=room[: high - low]))
+        return True
+
+    over(part, flat.size)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hanse import spans
 from hanse.codec import encode
 from hanse.errors import ConfigError
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
@@ -69,7 +70,7 @@ class Probe:
 
     def tell(self, state: State, gathered: Gathered) -> State:
         mean = gathered.mean()["x"]
-        mean += state.x
+        spans.add(mean, state.x)
         return State(state.round + 1, state.rounds, mean)
 
     def result(self, state: State) -> Record:

@@ -22,7 +22,7 @@ from hanse.errors import RunFailed, Unusable
 from hanse.gather import Exchange, Party
 from hanse.gathering import _checks, _narrow
 from hanse.kinds import Answer, Ask, Combine, Contribution, Gathered, Shapes
-from hanse.large_arrays import several
+from hanse.large_arrays import puts, several
 from hanse.messages import Array, ArrayPlace, Json, Layout, Record, Under, block
 
 LARGE_BYTES = 8 << 20  # of all contributions: their transfer took ten times as long as giving back
@@ -352,7 +352,7 @@ class Contributions:
     def _add(
         self, name: str, place: ArrayPlace, weights: Sequence[float], divide: float, total: Array, whole: bool
     ) -> Array:
-        inner = np.int64 if whole else np.float64
+        inner, put = np.int64 if whole else np.float64, puts(total)
         # The inverse of a power of two is exact, and a product is much quicker than a quotient
         exact = 1.0 / divide if divide != 1.0 and math.frexp(divide)[0] == 0.5 else None
 
@@ -387,7 +387,7 @@ class Contributions:
                     np.divide(into, divide, out=into)
                 if not whole:
                     fine = fine and math.isfinite(float(np.sum(into)))
-                total[low:high] = into
+                put(low, into)
             return fine
 
         with np.errstate(over="ignore", invalid="ignore"):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hanse import spans
 from hanse.learning.local import Named
 from hanse.messages import Array, Json
 from hanse.settings import Setting, number
@@ -82,6 +83,6 @@ def applied(common: Arrays, change: Mapping[str, Array]) -> dict[str, Array]:
         if before.dtype.kind in "iu":
             found[name] = np.asarray(before + np.rint(change[name]).astype(before.dtype))  # also of one number
         else:
-            np.add(change[name], before, out=change[name])
+            spans.add(change[name], before)
             found[name] = change[name].astype(before.dtype, copy=False)
     return found
