@@ -22,7 +22,7 @@ from hanse.rounds import Forgetful, Loop, Step, go
 from hanse.transport import Handler, Progress
 from hanse.transports.local import LocalTransport
 
-from .summing import Summing
+from .summing import Counting, Summing
 
 SITES = 4
 
@@ -91,6 +91,19 @@ def test_trees_of_exact_boosting_are_the_same_bytes(federation: Any) -> None:
     assert "sound" in {check for step in secure.rounds for check in step.gathered.get("unchecked", ())}
 
 
+def test_levels_of_exact_boosting_take_one_exchange_where_all_nodes_are_needed(federation: Any) -> None:
+    plain = learned(federation, "plain", model="xgboost", min_completed=SITES)
+    secure = learned(federation, "secure", model="xgboost", min_completed=SITES)
+    for name, array in plain.record.arrays.items():
+        if name.startswith("model."):
+            assert secure.record.arrays[name].tobytes() == array.tobytes(), name
+    # a sum of all or none is of all; what two exchanges make, of numbers that are not whole, could be of three
+    needed = [step.gathered["threshold"] for step in secure.rounds if step.label == "train"]
+    assert needed.count(SITES) > len(needed) / 2
+    some = learned(federation, "secure", model="xgboost")
+    assert {step.gathered["threshold"] for step in some.rounds if step.label == "train"} == {SITES // 2 + 1}
+
+
 def test_statistics_that_add_are_told_over_secure_sums_and_others_are_refused() -> None:
     owner = {"require_secure_aggregation": True, "minimum_cell": 1, "allow_federated_analytics": True}
     closed, free = (
@@ -132,14 +145,18 @@ class Killed(BaseException):
 class Runs:
     """Real node halves of a run, whose coordinator dies as the reply of one exchange comes in."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, lost: str = "", **settings: int) -> None:
-        monkeypatch.setattr(algorithms, "build", lambda config, start=None: Summing(3, 0.1))
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, lost: str = "", algorithm: type[Summing] = Summing, **settings: int
+    ) -> None:
+        monkeypatch.setattr(algorithms, "build", lambda config, start=None: algorithm(3, 0.1))
+        self.algorithm = algorithm
         given = {"federated_strategy": "probe", "gathering": "secure", "secure_threshold": 3, **settings}
         self.config = RunConfig.parse(given)
         self.bundle = freeze(self.config, {"features": [], "kinds": {}}, {})
         self.killed: tuple[int, str] | None = None
         self.lost = lost  # a node that answers nothing, so a list of the others is signed
         self.masked: list[tuple[str, bytes]] = []
+        self.ops: set[str] = set()
         self.nodes = {f"n{k}": self._handler(f"n{k}") for k in range(4)}
 
     def _handler(self, node: str) -> Handler:
@@ -149,6 +166,7 @@ class Runs:
             task = message.body.data
             if node == self.lost and task["op"] == "answer":
                 raise NodeFailed("the worker ran out of memory")
+            self.ops.add(task["op"])
             body = answerer.answer(message.body, self.bundle.content, progress)
             if task["op"] == "answer":
                 self.masked.append((node, np.asarray(body.arrays["64"]).tobytes()))
@@ -163,7 +181,7 @@ class Runs:
         settings = RunConfig.parse({**self.config.to_json(), "min_completed": needed, "min_fit_nodes": 4})
         gathers = gathering.build(self.bundle.content["gathering"], settings.to_json())
         return Loop(
-            Summing(3, 0.1),
+            self.algorithm(3, 0.1),
             settings,
             sorted(self.nodes),
             LocalTransport(self.nodes, "exact"),
@@ -173,15 +191,18 @@ class Runs:
 
 
 @pytest.mark.parametrize("step", [0, 2])
-@pytest.mark.parametrize("op", ["keys", "answer", "agree", "unmask"])
+@pytest.mark.parametrize(
+    ("op", "algorithm"),
+    [*((op, Summing) for op in ("keys", "answer", "agree", "unmask")), ("keys", Counting), ("answer", Counting)],
+)
 def test_a_run_whose_coordinator_was_killed_in_any_exchange_ends_with_the_same_bytes_and_masks_nothing_twice(
-    step: int, op: str, monkeypatch: pytest.MonkeyPatch
+    step: int, op: str, algorithm: type[Summing], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if op == "keys" and step:
         pytest.skip("keys are told once")
     lost = "n0" if op == "agree" else ""
-    whole = digest(go(Runs(monkeypatch, lost).run()))
-    runs, states = Runs(monkeypatch, lost), list[tuple[int, State]]()
+    whole = digest(go(Runs(monkeypatch, lost, algorithm).run()))
+    runs, states = Runs(monkeypatch, lost, algorithm), list[tuple[int, State]]()
 
     class Keeping(Forgetful):
         async def step(self, record: Step, state: State, keep: bool) -> None:
@@ -194,6 +215,7 @@ def test_a_run_whose_coordinator_was_killed_in_any_exchange_ends_with_the_same_b
     assert digest(go(runs.run(), states[-1] if states else None)) == whole
     words = [set(np.frombuffer(raw, np.uint64).tolist()) for _, raw in runs.masked]
     assert all(not a & b for i, a in enumerate(words) for b in words[:i])  # no mask was used twice
+    assert ("unmask" in runs.ops) == (algorithm is Summing)
 
 
 def test_a_failed_attempt_is_made_again_with_fresh_keys(monkeypatch: pytest.MonkeyPatch) -> None:
