@@ -224,3 +224,43 @@ def test_what_cannot_be_read_at_first_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.cedar").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="cannot be read"):
         PolicyFiles(tmp_path, NODE)
+
+
+def _tells(path: Path) -> bool:
+    """Whether the system tells who writes a file there."""
+    with path.open("w"):
+        return followed_files._open_to_write(path)
+
+
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("over", [False, True])
+def test_a_file_that_is_still_being_written_does_not_count(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, folder: bool, over: bool
+) -> None:
+    """A writer that paused for longer than files have to stay the same had its first half decide: a permit without
+    its forbid."""
+    if not _tells(tmp_path / "try"):
+        pytest.skip("needs a system that tells who writes a file: Linux, and a file system with leases")
+    file, clock, date = tmp_path / "a.cedar", Clock(), Later()
+    file.write_text(YES + NO)
+    files = PolicyFiles(tmp_path if folder else file, NODE, clock, date)
+    assert not says(files)
+    with file.open("w") as writer:
+        writer.write(YES)
+        writer.flush()
+        date.by = 3600.0 if over else 0.0
+        for _ in range(5):
+            assert not says(files), "the half is none of the policies"
+            clock.now += 2 * SETTLED_S
+        assert caplog.text.count("is open to write: it counts when that is over") == 1
+        clock.now += followed_files.WRITTEN_S
+        with pytest.raises(NotNow, match=r"being written \(a.cedar\), for too long by now"):
+            files.current()
+        writer.write(NO.replace("no", "another"))
+    for _ in range(2):
+        clock.now += SETTLED_S
+        said = files.current().decide("answer", "Ada", "r", FINE)
+    assert said.by == ("another",)
+    with file.open("a") as writer:
+        assert followed_files._open_to_write(file)
+    assert not followed_files._open_to_write(file)

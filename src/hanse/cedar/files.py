@@ -1,16 +1,20 @@
 """Policies in a file, or in all files ``*.cedar`` of a folder, followed as they change.
 
-A change counts once the files have stayed the same for a moment (``SETTLED_S``): an editor may write a file in pieces,
-and the first of them, read by itself, could permit without what forbids. One that was made while nothing was decided
-counts at once, as the files' own time says that it is over (``OVER_S``): what is asked first is decided by it. Files
-that cannot be read any more are no policies, and without policies nothing is decided: what is asked meanwhile has to
-wait (:class:`hanse.errors.NotNow`).
+A change counts once the files have stayed the same for a moment (``SETTLED_S``) and nobody has one of them open to
+write, as far as the system tells: an editor may write a file in pieces, and the first of them, read by itself, could
+permit without what forbids. One that was made while nothing was decided counts at once, as the files' own time says
+that it is over (``OVER_S``): what is asked first is decided by it. Files that cannot be read any more, or that are
+written for long (``WRITTEN_S``), are no policies, and without policies nothing is decided: what is asked meanwhile has
+to wait (:class:`hanse.errors.NotNow`).
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import logging
 import os
+import signal
 import stat
 import time
 from collections.abc import Callable
@@ -24,6 +28,7 @@ log = logging.getLogger(__name__)
 SETTLED_S = 0.2
 LOOK_S = 0.1  # between two looks: one that finds nothing in the processor's caches takes longer than a task's decisions
 OVER_S = 1.0  # longer, as the clock of a file may be another machine's
+WRITTEN_S = 10.0  # whoever takes longer to write is no reason to go on by what was there before
 _LARGEST = 4 << 20
 _SUFFIX = ".cedar"
 
@@ -73,6 +78,7 @@ class PolicyFiles:
         self._policies: Policies | None = read(path, vocabulary)
         self._changed: tuple[Seen, float] | None = None  # what the files are like now, and since when
         self._looked = float("-inf")  # when they were last as they were taken
+        self._written: float | None = None  # since when one of them is being written, as it seems
 
     def current(self) -> Policies:
         """Raises ``NotNow`` where the files cannot be read now; why stands in the log."""
@@ -81,9 +87,9 @@ class PolicyFiles:
             return self._policies
         seen, at = self._look()
         if seen == self._taken:
-            self._changed, self._looked = None, now
+            self._changed, self._looked, self._written = None, now, None
         elif self._date() - at >= OVER_S or self._settled(seen):
-            self._take(seen)
+            self._take_whole(seen, now)
         if self._policies is None:
             raise NotNow("the policies that decide this cannot be read now; the reason is in the log of who wrote them")
         return self._policies
@@ -93,6 +99,18 @@ class PolicyFiles:
             self._changed = (seen, self._clock())
             return False
         return self._clock() - self._changed[1] >= SETTLED_S
+
+    def _take_whole(self, seen: Seen, now: float) -> None:
+        """Takes them, unless one of them is being written. Raises ``NotNow`` where that lasts."""
+        places = [self._path / name if name else self._path for name, *_ in seen]
+        if not (written := [place.name for place in places if _open_to_write(place)]):
+            self._written = None
+            self._take(seen)
+        elif self._written is None:
+            self._written = now
+            log.warning("%s in %s is open to write: it counts when that is over", ", ".join(written), self._path)
+        elif now - self._written >= WRITTEN_S:
+            raise NotNow(f"the policies that decide this are being written ({', '.join(written)}), for too long by now")
 
     def _take(self, seen: Seen) -> None:
         before, self._taken, self._changed = self._policies, seen, None
@@ -125,6 +143,26 @@ class PolicyFiles:
 
 def _mark(name: str, status: os.stat_result) -> tuple[str, int, int, int, int]:
     return name, status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns
+
+
+def _open_to_write(place: Path) -> bool:
+    """Whether a process has a file open to write, as far as can be found out: Linux gives a lease to read only where
+    none has, on files of one's own. It is given back at once; who opens the file meanwhile waits for that, and the
+    signal that says so is one that does nothing."""
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return False
+    try:
+        descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return False  # reading it says why
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        return error.errno == errno.EAGAIN
+    finally:
+        os.close(descriptor)  # and with it ends the lease
+    return False
 
 
 def _gone(path: Path) -> float:
