@@ -22,6 +22,7 @@ from hanse.prediction import Predictor, native_model  # noqa: E402
 from hanse.registry import find  # noqa: E402
 from hanse.table import Table  # noqa: E402
 from hanse.task import Task  # noqa: E402
+from hanse.training import Training  # noqa: E402
 
 pytestmark = pytest.mark.torch
 PLAN = """
@@ -183,3 +184,36 @@ def test_a_run_without_a_plan_is_refused() -> None:
         Drive(shares(toy(60), 30, 30), model_name="torch_module").run()
     with pytest.raises(ConfigError, match="source and name, not file"):
         find("models", "torch_module").build(Task("binary", ("a",), ("0", "1")), {"plan": {"source": "", "file": ""}})
+
+
+SCALED = """
+import torch
+class Scaled(torch.nn.Module):
+    def __init__(self, features):
+        super().__init__()
+        self.line, self.scale = torch.nn.Linear(features, 1), torch.nn.Parameter(torch.tensor(1.5))
+    def forward(self, x):
+        return self.line(x) * self.scale
+def build(task, options):
+    return Scaled(len(task.features))
+"""
+
+
+def test_a_parameter_that_is_one_number_is_learned_at_many_sites_as_at_each() -> None:
+    rng = np.random.default_rng(0)
+    model = find("models", "torch_module").build(Task("regression", ("a", "b")), {"plan": {"source": SCALED}})
+    start, how = model.init(rng), Training(epochs=2, batch_size=5, learning_rate=0.1)
+    rows = [(rng.normal(size=(20, 2)), rng.normal(size=20)) for _ in range(3)]
+
+    def given() -> list[Any]:
+        return [(start, X, y, np.random.default_rng(site), how) for site, (X, y) in enumerate(rows)]
+
+    for found, arguments in zip(model.train_many(given()), given(), strict=True):
+        alone = model.train(*arguments)
+        assert found.together == 3
+        assert np.shape(found.moved["scale"]) == ()
+        for name, array in alone.parameters.items():
+            assert isinstance(found.parameters[name], np.ndarray)
+            np.testing.assert_allclose(found.parameters[name], array, rtol=1e-5, atol=1e-6)
+        off = [np.ravel(array - start[name]) for name, array in alone.parameters.items()]
+        assert found.length == pytest.approx(np.linalg.norm(np.concatenate(off)), rel=1e-4)

@@ -158,7 +158,7 @@ def _trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], 
         for *_, training in given:
             training.progress()
     moved = {name: p - begun[name] for name, p in w.items()}
-    norms = [torch.linalg.vector_norm(m.flatten(1), dim=1, dtype=torch.float64) for m in moved.values()]
+    norms = [torch.linalg.vector_norm(m.unsqueeze(1).flatten(1), dim=1, dtype=torch.float64) for m in moved.values()]
     lengths = torch.stack(norms).square_().sum(0).sqrt_().tolist()
     ends, apart = ([dict(zip(start, site, strict=True)) for site in _each(start, parts)] for parts in (w, moved))
     means = {name: (g / max(1, steps)).numpy() for name, g in sums.items()}
@@ -177,8 +177,8 @@ def _trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], 
 
 
 def _each(names: Iterable[str], parts: Stacked) -> Iterable[tuple[Array, ...]]:
-    """The arrays of each site."""
-    return zip(*(list(parts[name].numpy()) for name in names), strict=True)
+    """The arrays of each site, also where one is a single number."""
+    return zip(*(map(np.asarray, parts[name].numpy()) for name in names), strict=True)
 
 
 class _Added:
