@@ -152,7 +152,7 @@ def turn(federation: Federation, on: bool) -> None:
 Block = tuple[float, float]  # processor seconds for a task, median seconds of a round
 
 
-def blocks(nodes: int, rounds: int, pairs: int, home: Path, tell: Callable[[int], None]) -> list[Block]:
+def blocks(nodes: int, rounds: int, pairs: int, home: Path, tell: Callable[[list[Block]], None]) -> list[Block]:
     """What rounds take in ``2 * pairs`` blocks, of the kinds ``KINDS`` in turn."""
     for name, text in (("node.cedar", AT_NODE), ("coordinator.cedar", AT_COORDINATOR)):
         (home / name).write_text(text)
@@ -178,7 +178,7 @@ def blocks(nodes: int, rounds: int, pairs: int, home: Path, tell: Callable[[int]
             begins = [step["started"] for step in done["rounds"]][FIRST:]
             spent = meter.between(when(begins[0]), when(begins[-1]))
             found.append((spent / nodes / (len(begins) - 1), statistics.median(periods(begins))))
-            tell(k + 1)
+            tell(found)
         again = [pid for each in (federation.coordinator, *federation.nodes.values()) for pid in family(each.pid)]
         assert again == pids, "a process ended meanwhile, whose time is not known"
     return found
@@ -228,9 +228,10 @@ def main() -> None:
     report = Report(["of", "nodes", "cpu_us_per_task", "round_ms", *added, "share_of_round"], options.json)
     for nodes in filter(None, options.nodes):
 
-        def tell(done: int) -> None:
-            if done % 10 == 0:
-                print(f"block {done} of {2 * options.pairs}", file=sys.stderr, flush=True)
+        def tell(found: list[Block]) -> None:
+            if len(found) % 10 == 0:
+                said = {of: [figures["cpu_added"], figures["cpu_within"]] for of, figures in compared(found).items()}
+                print(f"block {len(found)} of {2 * options.pairs}; so far: {said}", file=sys.stderr, flush=True)
 
         with tempfile.TemporaryDirectory(prefix="hanse-bench-") as folder:
             found = blocks(nodes, options.rounds, options.pairs, Path(folder), tell)
