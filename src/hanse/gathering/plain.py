@@ -3,7 +3,8 @@
 Contributions wait in memory or, when large, in a spool file until the step's last one is in; then
 they are added block by block in the order of node ids, in float64. So the sum has the same bits for
 every order of arrival, a node that dies half way through its upload leaves no trace in it, and the
-coordinator's memory does not grow with the number of nodes.
+coordinator's memory does not grow with the number of nodes. Whole numbers that an algorithm checks add exactly in any
+order, so a moderate number of them is checked and added up as it comes.
 """
 
 from __future__ import annotations
