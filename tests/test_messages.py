@@ -36,6 +36,7 @@ from hanse.messages import (
     load,
     loads,
     mark,
+    receipt,
     signal,
 )
 from tests.examples import examples
@@ -271,11 +272,80 @@ def test_many_half_messages_are_refused() -> None:
     assembler = Assembler()
     with pytest.raises(WireError, match="64"):
         for stream in range(100):
-            assembler.feed(next(iter(frames(Message("m", "i", "", Record({}, {"x": np.ones(9)})), stream))))
+            assembler.feed(next(iter(frames(Message("m", "i", "", Record({}, {"x": np.ones(9)})), stream, 8))))
 
 
 def test_signals() -> None:
     assert Assembler().feed(signal("ack", "run/1/ü")) == Signal("ack", "run/1/ü")
+    for bad, says in (
+        (b"\x03", "cut off"),
+        (signal("go", "m", 7)[:9], "cut off"),
+        (signal("go", "m") + b"\xff", "no text"),
+    ):
+        with pytest.raises(WireError, match=says):
+            Assembler().feed(bad)
+
+
+def small(numbers: int = 9) -> tuple[Message, bytes]:
+    message = Message(
+        "reply", "i", "n", Record({"a": "é"}, {"x": np.arange(float(numbers)), "y": np.array([1, 2], "i1")})
+    )
+    (frame,) = frames(message, 3)
+    return message, frame
+
+
+def test_a_small_message_is_one_frame_and_says_the_same_as_one_of_several() -> None:
+    message, frame = small()
+    pieces = list(frames(message, 3, 8))
+    assert len(pieces) > 2
+    for sent in ([frame], pieces):
+        assembler = Assembler(receipts=True)
+        came_in = [assembler.feed(f) for f in sent][-1]
+        assert isinstance(came_in, Message)
+        assert (came_in.kind, came_in.id, came_in.sender) == ("reply", "i", "n")
+        assert dump(came_in.body) == dump(message.body)
+        assert came_in.body.arrays.receipt == receipt(message.body)  # type: ignore[attr-defined]
+        assert assembler.came == message.body.nbytes
+    cut = memoryview(b"-" + frame)[1:]  # as a carrier may give it: the numbers lie aligned all the same
+    assembler = Assembler()
+    came_in = assembler.feed(cut)  # type: ignore[arg-type]
+    assert isinstance(came_in, Message)
+    assert came_in.body.arrays["x"].flags.aligned
+    assert not came_in.body.arrays["x"].flags.writeable
+    again, other = Assembler(), Assembler()
+    again.feed(frame)
+    other.feed(small(8)[1])
+    assert assembler.mark == again.mark != other.mark
+
+
+def test_whatever_is_changed_of_a_message_of_one_frame_is_told() -> None:
+    _, frame = small()
+    for place in range(5, len(frame)):  # type and stream are another message's
+        if 9 > place >= 5 or 12 <= place < 16:
+            continue  # nothing stands there
+        bad = bytearray(frame)
+        bad[place] ^= 1
+        with pytest.raises(WireError):
+            Assembler().feed(bytes(bad))
+    for length in range(1, len(frame)):
+        with pytest.raises(WireError):
+            Assembler().feed(frame[:length])
+
+
+def test_a_message_of_one_frame_is_no_way_around_limits() -> None:
+    message, frame = small()
+    with pytest.raises(WireError, match="announces"):
+        Assembler(limit=message.body.nbytes - 1).feed(frame)
+    with pytest.raises(WireError, match="the largest has 16384"):
+        Assembler().feed(frame + bytes(1 << 15))
+    large = list(frames(Message("m", "i", "", Record({}, {"x": np.zeros(2048)})), 1))
+    assert [f[0] for f in large] == [1, 2]
+    long = list(frames(Message("m", "i", "", Record({"a": "x" * (16 << 10)}, {"x": np.zeros(2)})), 1))
+    assert [f[0] for f in long] == [1, 2]
+    begun = Assembler()
+    begun.feed(next(frames(message, 3, 8)))
+    with pytest.raises(WireError, match="begins twice"):
+        begun.feed(frame)
 
 
 @pytest.mark.parametrize("bad", [np.array(["a"]), np.array([1 + 2j]), np.array([None]), np.array(["2020"], "M8[D]")])

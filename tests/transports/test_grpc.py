@@ -505,6 +505,7 @@ def test_a_flipped_byte_is_refused_and_sent_again(tmp_path: Path) -> None:
     run(test())
 
 
+FEW = Record({}, {"w": np.ones(3)})
 GARBAGE = {
     "empty": b"",
     "unknown type": b"\xff" * 100,
@@ -522,6 +523,7 @@ GARBAGE = {
     "binary signal": b"\x03\xff\xfe",
     "reply on the stream of a request": next(iter(frames(Message("reply", "1", "rogue"), 2))),
     "request on the stream of a reply": next(iter(frames(Message("task", "1", "rogue"), 1))),
+    "reply in one frame on the stream of a request": next(iter(frames(Message("reply", "1", "rogue", FEW), 2))),
 }
 
 

@@ -346,7 +346,7 @@ def test_who_says_that_more_is_there_than_there_is_loses_the_connection() -> Non
 def test_the_rest_is_the_end_of_the_whole(chunk: int, lies: str) -> None:
     arrays: Any = {"a": np.arange(13, dtype="f8"), "none": np.zeros(0), "b": np.arange(5, dtype="u1")}
     message = task(arrays)
-    whole = list(frames(message, 1, chunk))
+    whole = list(frames(message, 1, chunk, 1))  # of an edition, which is never one frame
     if lies != "memory":
         assembler = Assembler()
         message = [assembler.feed(frame) for frame in whole][-1]  # type: ignore[assignment]
@@ -381,9 +381,6 @@ def test_signals_have_a_place_or_none() -> None:
     assembler = Assembler()
     assert assembler.feed(signal("go", "m", 7)) == Signal("go", "m", 7)
     assert assembler.feed(signal("go", "m")) == Signal("go", "m", 0)
-    for wrong in ('["go","m",-1]', '["go","m",true]', '["go","m",1.5]', '["go"]', '["go","m",1,2]', '["go",1]'):
-        with pytest.raises(Exception, match="a signal must be"):
-            assembler.feed(b"\x03" + wrong.encode())
 
 
 # ---------------------------------------------------------------- over a real line

@@ -294,3 +294,10 @@ def stretches(arrays: Mapping[str, Array], layout: Layout, chunk: int, begin: in
         view = flat.view(np.uint8).data
         for start in range(max(0, begin - place.offset), place.nbytes, chunk):
             yield view[start : start + chunk]
+
+
+def flat(arrays: Mapping[str, Array], layout: Layout) -> bytes | memoryview:
+    """All of the payload as one piece, for one that is small."""
+    if isinstance(arrays, Buffered):
+        return arrays.raw(0, layout.nbytes)
+    return b"".join(stretches(arrays, layout, max(1, layout.nbytes)))

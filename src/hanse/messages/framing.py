@@ -1,7 +1,8 @@
 """Messages on a stream: frames, and how they are put together again.
 
 A message is one BEGIN with the header, then CHUNKs, each with its offset and an XXH3 checksum. Messages of several
-streams may be interleaved. A chunk may be compressed on its way (PACKED); its checksum is of the bytes that it has.
+streams may be interleaved. A chunk may be compressed on its way (PACKED); its checksum is of the bytes that it has. A
+message of a few kilobytes is one frame (WHOLE), since most that is done for a frame is done for each of them.
 
 A message whose transfer is to go on where a lost connection left it has an **edition**: the digest of its payload. A
 half that is in is kept (:class:`Half`), and goes on if the same message comes again in the same edition, also from a
@@ -21,19 +22,23 @@ import xxhash
 from blake3 import blake3
 
 from hanse.errors import HanseError, Tampered, TooLarge, WireError
-from hanse.messages.buffers import Allocate, Array, Buffer, Buffered, Layout, Memory, stretches
+from hanse.messages.buffers import Allocate, Array, Buffer, Buffered, Layout, Memory, flat, stretches
 from hanse.messages.compression import LEAST_BYTES, Packer, unpacked
 from hanse.messages.header import header, read_header
 from hanse.messages.records import CHUNK_BYTES, Message, Record, envelope, opened, payload, receipt_of
-from hanse.messages.strict_json import Json, dumps, loads, quoted
+from hanse.messages.strict_json import Json, quoted
 
 MAX_MESSAGE_BYTES = 64 << 30  # more is no model that is known; what there is room for is less, and asked before
 
-_BEGIN, _CHUNK, _SIGNAL, _PACKED = 1, 2, 3, 4
+_BEGIN, _CHUNK, _SIGNAL, _PACKED, _WHOLE = 1, 2, 3, 4, 5
+WHOLE_BYTES = 16 << 10  # of a message that is one frame, with its header: a peer keeps it in memory, come what may
 _BEGIN_HEAD = struct.Struct("<BIQQ")  # type, stream, payload bytes, edition; then the header
 _AGAIN = 1 << 63  # in an edition: its sender waits to be told from which byte on
 _CHUNK_HEAD = struct.Struct("<BIQQ")  # type, stream, offset, checksum; then the bytes
 _CHECKSUM = struct.Struct("<Q")  # the end of a chunk's head
+# Type, stream, bytes of the header, XXH3 of all that follows: header and payload, which numbers lie aligned in
+_WHOLE_HEAD = struct.Struct("<BI3xI4x16s")
+_SIGNAL_HEAD = struct.Struct("<BBQ")  # type, letters of what it says, place; then what it says, and the id
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +130,7 @@ def announced(frame: bytes) -> int:
 
 def signal(what: str, id: str, place: int = 0) -> bytes:
     """The frame of a signal about the message ``id``, such as that it is cancelled."""
-    return bytes([_SIGNAL]) + dumps([what, id, place] if place else [what, id]).encode()
+    return _SIGNAL_HEAD.pack(_SIGNAL, len(what), place) + f"{what}{id}".encode()
 
 
 def edition_of(record: Record) -> int:
@@ -143,10 +148,15 @@ def frames(
     message: Message, stream: int, chunk: int = CHUNK_BYTES, edition: int = 0, pack: Packer | None = None
 ) -> Iterator[bytes]:
     """The frames of a message; made lazily, so a large one is never held twice."""
-    yield begin(message, stream, edition)
     arrays = message.body.arrays
     layout = Layout.of(arrays)
-    if pack is None and 0 < layout.nbytes <= chunk:  # as most: one frame, whether it lies so or is put together
+    text = header(layout, envelope(message), quoted(message.body.data))
+    if not edition and 0 < layout.nbytes <= min(chunk, WHOLE_BYTES - len(text)):
+        content = text + flat(arrays, layout)
+        yield _WHOLE_HEAD.pack(_WHOLE, stream, len(text), xxhash.xxh3_128_digest(content)) + content
+        return
+    yield _BEGIN_HEAD.pack(_BEGIN, stream, layout.nbytes, edition) + text
+    if pack is None and 0 < layout.nbytes <= chunk:  # one frame, whether it lies so or is put together
         yield chunk_frame(stream, 0, [*stretches(arrays, layout, chunk)])
         return
     yield from rest(message, stream, chunk, 0, pack)
@@ -337,13 +347,38 @@ class Assembler:
         frame that is wrong or out of place, ``Tampered`` where a checksum does not fit."""
         if not frame:
             raise WireError("an empty frame")
-        if frame[0] == _BEGIN:
+        kind = frame[0]
+        if kind == _WHOLE:
+            return self._whole(frame)
+        if kind == _SIGNAL:
+            return _signal(frame)
+        if kind == _BEGIN:
             return self._begin(frame)
-        if frame[0] in (_CHUNK, _PACKED):
+        if kind in (_CHUNK, _PACKED):
             return self._chunk(frame)
-        if frame[0] == _SIGNAL:
-            return _signal(loads(frame[1:]))
-        raise WireError(f"unknown frame type {frame[0]}; is this an older release of hanse?")
+        raise WireError(f"unknown frame type {kind}; is this an older release of hanse?")
+
+    def _whole(self, frame: bytes) -> Message:
+        if not _WHOLE_HEAD.size <= len(frame) <= WHOLE_BYTES + _WHOLE_HEAD.size:
+            raise WireError(f"a message in one frame of {len(frame)} bytes; the largest has {WHOLE_BYTES}")
+        _, stream, length, checksum = _WHOLE_HEAD.unpack_from(frame)
+        content = memoryview(frame if type(frame) is bytes else bytes(frame))[_WHOLE_HEAD.size :]  # numbers lie aligned
+        if stream in self._open:
+            raise WireError(f"stream {stream} begins twice")
+        if xxhash.xxh3_128_digest(content) != checksum:
+            raise Tampered("the bytes of a message do not fit their checksum")
+        layout, metadata = read_header(content[:length])
+        kind, id, sender, data = opened(metadata)
+        self.newest, nbytes = id, layout.nbytes
+        if nbytes != len(content) - length or nbytes > self._limit:
+            raise WireError(f"a message in one frame has {len(content) - length} bytes, its header announces {nbytes}")
+        payload, receipt = content[length:], ""
+        if stream & 1 and self._receipts:
+            made = receipt_of(data, layout)
+            made.update(payload)
+            receipt = made.hexdigest()
+        self.mark, self.edition, self.head, self.came = checksum.hex(), 0, "", nbytes
+        return Message(kind, id, sender, Record(data, Buffered(layout, Memory(nbytes, payload), receipt)))
 
     def _begin(self, frame: bytes) -> Message | Repeated | None:
         if len(frame) < _BEGIN_HEAD.size:
@@ -430,9 +465,12 @@ def _opened(frame: bytes) -> _Opened:
     return layout, opened(metadata)
 
 
-def _signal(said: Json) -> Signal:
-    if isinstance(said, list) and len(said) in (2, 3) and all(isinstance(word, str) for word in said[:2]):
-        place = said[2] if len(said) == 3 else 0
-        if isinstance(place, int) and not isinstance(place, bool) and place >= 0:
-            return Signal(str(said[0]), str(said[1]), place)
-    raise WireError("a signal must be [what, id] or [what, id, place]")
+def _signal(frame: bytes) -> Signal:
+    if len(frame) < _SIGNAL_HEAD.size:
+        raise WireError("a signal is cut off")
+    _, letters, place = _SIGNAL_HEAD.unpack_from(frame)
+    try:
+        said = str(memoryview(frame)[_SIGNAL_HEAD.size :], "utf-8")
+    except ValueError:
+        raise WireError("a signal is no text") from None
+    return Signal(said[:letters], said[letters:], place)
