@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from grpc_federation import Federation
 
-from hanse.messages import Message, Record
+from hanse.messages import Json, Message, Record
+from hanse.transports import _grpc_coordinator
 from hanse.transports._line import counted
 from tests.waiting import PATIENCE
 
@@ -34,6 +37,28 @@ def test_the_line_to_a_node_is_measured_from_its_large_payloads(tmp_path: Path) 
             assert port > 0
             assert it.coordinator.line("nobody") == {}
             assert it.coordinator.ends("nobody") is None
+
+    asyncio.run(asyncio.wait_for(body(), PATIENCE))
+
+
+def test_the_kernel_is_asked_of_a_line_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def heard(connection: object) -> dict[str, Json]:
+        asked.append(connection)
+        return {"latency_ms": len(asked)}
+
+    async def body() -> None:
+        async with Federation(tmp_path) as it:
+            await it.node("a")
+            monkeypatch.setattr(_grpc_coordinator, "counted", heard)
+            now = [1000.0]
+            monkeypatch.setattr(_grpc_coordinator, "time", SimpleNamespace(monotonic=lambda: now[0]))
+            assert [it.coordinator.line("a")["latency_ms"] for _ in range(3)] == [1, 1, 1]
+            now[0] += 1.5
+            assert it.coordinator.line("a")["latency_ms"] == 2
+            await it.node("b")
+            assert it.coordinator.line("b")["latency_ms"] == 3
 
     asyncio.run(asyncio.wait_for(body(), PATIENCE))
 

@@ -16,8 +16,9 @@ import logging
 import os
 import socket
 import ssl
+import time
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from hanse.errors import ConfigError, HanseError, NotAuthenticated, NotNow
@@ -57,6 +58,8 @@ Accept = Callable[[str, str], Awaitable[None] | None]  # (node id, SHA-256 of it
 
 _LONGEST_STREAM = 30 * 86400.0  # seconds; then a new handshake, so that an expired certificate ends
 _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  each is understood as both
+_LINE_SECONDS = 1.0  # between looks at what the kernel has counted of a connection
+_NOTHING: Mapping[str, Json] = {}
 _LAST_WORDS = 0.5  # seconds for the ends of all connections
 
 
@@ -99,6 +102,7 @@ class GrpcCoordinator:
         self.online, self.changed = self._peers.online, self._peers.changed
         self.request, self.disconnect = self._peers.request, self._peers.disconnect
         self._connected: dict[str, Call] = {}
+        self._lines: dict[str, tuple[Call, float, Mapping[str, Json]]] = {}  # when the kernel was asked what
         self._servers: list[asyncio.Server] = []
         self._serving: set[asyncio.Task[None]] = set()
         self._calls: weakref.WeakSet[Call] = weakref.WeakSet()  # also those without a connection yet
@@ -156,8 +160,12 @@ class GrpcCoordinator:
         """What was measured of the line to a node: ``latency_ms`` and ``packet_loss`` of its connection, as the kernel
         counts them; ``up_mbit_s`` and ``down_mbit_s`` of the last large payload each way. Of a proxy, where it comes
         through one."""
-        call = self._connected.get(node)
-        kernel = {} if call is None else counted(call.transport.get_extra_info("socket"))
+        if (call := self._connected.get(node)) is None:
+            return {**self._peers.speeds(node)}
+        of, looked, kernel = self._lines.get(node, (None, 0.0, _NOTHING))
+        if of is not call or time.monotonic() - looked >= _LINE_SECONDS:  # quick rounds ask at the end of each
+            kernel = counted(call.transport.get_extra_info("socket"))
+            self._lines[node] = call, time.monotonic(), kernel
         return {**kernel, **self._peers.speeds(node)}
 
     def ends(self, node: str) -> tuple[str, str, int] | None:
@@ -213,6 +221,7 @@ class GrpcCoordinator:
         finally:
             if self._connected.get(node) is call:
                 del self._connected[node]
+                self._lines.pop(node, None)
             expiry.cancel()
             call.finish(ABORTED, reason)
 
