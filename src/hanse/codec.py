@@ -344,14 +344,15 @@ class _Dataclass:
 
     def decode(self, data: Json, path: str, source: _Source) -> Any:
         given = _object(data, path)
-        unknown = sorted(n for n in given if n not in self._fields or self._fields[n][0].arrays_only)
-        if unknown:
-            raise _Wrong(_joined(path, unknown[0]), "not known", f"one of {', '.join(self._fields)}")
-        found, source = {}, _Source(source.arrays, source.used, {})
+        if not self._in_json.issuperset(given):
+            unknown = min(name for name in given if name not in self._in_json)
+            raise _Wrong(_joined(path, unknown), "not known", f"one of {', '.join(self._fields)}")
+        found, arrays = {}, source.arrays
+        source = _Source(arrays, source.used, {})
         for name, (coder, optional) in self._fields.items():
-            here = _joined(path, name)
+            here = f"{path}.{name}" if path else name
             if coder.arrays_only:
-                if not optional or here in source.arrays or source.under(here):
+                if not optional or here in arrays or source.under(here):
                     found[name] = coder.decode(None, here, source)
             elif name in given:
                 found[name] = coder.decode(given[name], here, source)

@@ -167,7 +167,7 @@ class KnownFacts:
         nbytes: int = 0,
     ) -> Facts:
         """Of a task of this proposal; of its last, where no ``step`` is given."""
-        learned = await self._worker.learn(proposal.text, proposal.sha256)
+        learned = self._worker.known(proposal.sha256) or await self._worker.learn(proposal.text, proposal.sha256)
         if self._said[0] is not learned:  # of a bundle that is known it is the same for each of its tasks
             told = told_in_json(learned)
             del told["dataset"]

@@ -244,13 +244,17 @@ class Worker:
         async with self._turn:
             await self._ready()
 
+    def known(self, sha256: str) -> dict[str, Json] | None:
+        """What :meth:`learn` gives, where the worker that is there now has checked the bundle already."""
+        process = self._process
+        return process.known.get(sha256) if process is not None and process.alive else None
+
     async def learn(self, text: str, sha256: str, again: bool = True) -> dict[str, Json]:
         """Lets the worker check the bundle's code against its own; returns the facts for the rules.
         A worker that is older than the code is replaced first. Raises ``NotApproved`` where the code differs,
         ``OtherRelease`` where the bundle is of another release, ``NotNow`` while it is being changed."""
-        process = self._process
-        if process is not None and process.alive and sha256 in process.known:
-            return process.known[sha256]
+        if (known := self.known(sha256)) is not None:
+            return known
         message = small("bundle", text=text, sha256=sha256)
         process, packet = await self._exchange(lambda p: (packed(message, 0, inline=True), []), lambda: None)
         reply = _open(packet, Memory, process)
@@ -272,7 +276,8 @@ class Worker:
         if (now := time.monotonic()) - self._looked >= _LOG_SECONDS:
             self._looked = now
             self._shorten_log()
-        await self.learn(text, task.data["bundle"])
+        if self.known(task.data["bundle"]) is None:
+            await self.learn(text, task.data["bundle"])
         run = str(task.data["run"])
         sizes, op = self._sizes.setdefault(run, {}), str(task.data.get("op"))
         held: list[SharedBuffer] = []

@@ -73,6 +73,10 @@ class Workers:
         """Starts the process now, so that the first task need not wait for it."""
         await self.plain.start()
 
+    def known(self, sha256: str) -> dict[str, Json] | None:
+        """The facts of a bundle that :meth:`learn` need not wait for; None: of none."""
+        return self.plain.known(sha256)
+
     async def learn(self, text: str, sha256: str) -> dict[str, Json]:
         """The facts of a bundle; no code of a plan runs for them. See :meth:`hanse.node.worker.Worker.learn`."""
         return await self.plain.learn(text, sha256)

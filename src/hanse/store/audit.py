@@ -117,9 +117,9 @@ class AuditLog:
         with self._lock:
             if self._pid != os.getpid():  # after a fork: a lock of one's own needs a file of one's own
                 self._open()
-            self._hold()
+            size = self._hold()
             try:
-                self._catch_up()
+                self._catch_up(size)
                 entry = self._write(actor, action, subject, plain)
                 if self._sync if sync is None else sync:
                     os.fdatasync(self._fd)
@@ -132,9 +132,9 @@ class AuditLog:
     def last(self) -> Entry | None:
         """The last entry; None where there is none. Raises as :meth:`append`."""
         with self._lock:
-            self._hold()
+            size = self._hold()
             try:
-                self._catch_up()
+                self._catch_up(size)
                 return parse(self._last_line(self._end, 0)[1])
             finally:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
@@ -151,9 +151,9 @@ class AuditLog:
 
     def _cut(self, days: float, actor: str) -> int:
         with self._lock:
-            self._hold()
+            size = self._hold()
             try:
-                self._catch_up()
+                self._catch_up(size)
                 last = parse(self._last_line(self._end, 0)[1])
                 if last is None:
                     return 0
@@ -181,15 +181,19 @@ class AuditLog:
             start += len(piece)
             yield piece
 
-    def _hold(self) -> None:
-        """Locks the file that is at the path now: another process may have put a shorter one there (:meth:`cut`)."""
+    def _hold(self) -> int:
+        """Locks the file that is at the path now: another process may have put a shorter one there (:meth:`cut`). Its
+        bytes."""
         while True:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
+            mine = os.fstat(self._fd)
             try:
-                if os.stat(self._at).st_ino == os.fstat(self._fd).st_ino:
-                    return
+                if os.stat(self._at).st_ino == mine.st_ino:
+                    return mine.st_size
             except FileNotFoundError:
-                return  # it was taken away: what is written goes where it is, and verify says what is missing
+                return (
+                    mine.st_size
+                )  # it was taken away: what is written goes where it is, and verify says what is missing
             self._open()
 
     def close(self) -> None:
@@ -221,9 +225,8 @@ class AuditLog:
         if hasattr(self, "_head_fd"):
             self._close()
 
-    def _catch_up(self) -> None:
-        """Makes ``_seq`` and ``_hash`` those of the last line of the file."""
-        size = os.fstat(self._fd).st_size
+    def _catch_up(self, size: int) -> None:
+        """Makes ``_seq`` and ``_hash`` those of the last line of the file, which has so many bytes."""
         if size == self._end and size > 0:
             return
         if size < self._end:
