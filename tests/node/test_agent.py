@@ -501,6 +501,8 @@ def test_a_run_over_grpc_with_node_processes_that_are_small_when_idle(tmp_path: 
                         await asyncio.sleep(0.05)
                     idle = [psutil.Process(status[k]).memory_info().rss for k in ("pid", "worker")]
                     assert sum(idle) < 150 << 20, [i >> 20 for i in idle]
+                    if os.sched_getscheduler(0) == os.SCHED_OTHER:  # what somebody decided of these processes stays
+                        assert {os.sched_getscheduler(status[k]) for k in ("pid", "worker")} == {os.SCHED_BATCH}
                     expires = (datetime.now(UTC) + timedelta(days=1)).isoformat()
                     data = proposal(bundle, expires=expires)
                     reply = await server.request(name, Message("proposal", f"p/{name}", "", Record(data)))

@@ -588,8 +588,19 @@ def capabilities() -> dict[str, Json]:
     }
 
 
+def _yield_to_others() -> None:
+    """Has this process and those that it starts interrupt nobody: what they do can wait for the milliseconds until
+    whoever works on the processor has had their turn. A node is a guest on its owner's machine; and where many
+    processes of a federation share one, each works on without its caches being taken from it. Linux alone has this
+    (sched(7), ``SCHED_BATCH``); what somebody else has decided of this process stays."""
+    with contextlib.suppress(AttributeError, OSError):
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 def serve(home: Path) -> None:
     """Runs an agent in this process until it is stopped."""
+    _yield_to_others()
 
     async def main() -> None:
         agent = Agent(home)
