@@ -58,7 +58,7 @@ def read_header(text: bytes | memoryview) -> tuple[Layout, dict[str, str]]:
     first, so what follows means the same whatever they are.
     """
     try:
-        plain = bytes(text).decode()
+        plain = str(text, "utf-8")
     except ValueError as error:
         raise WireError(f"this is not JSON: {error}") from None
     after = ""
