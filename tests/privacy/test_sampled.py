@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+from collections.abc import Iterator
 
 import pytest
 
@@ -41,6 +43,18 @@ OF_NO_USE = {(5000, 0.8, 0.3), (5000, 1.5, 0.3)}
 GRID = itertools.product([1, 100, 5000], [0.8, 1.5, 6.0], [0.001, 0.02, 0.3])
 
 
+@pytest.fixture(scope="module")
+def losses_found_once() -> Iterator[None]:
+    """Google's accountant finds the losses of one step anew for each number of steps, which takes most of its time."""
+    from dp_accounting.pld import privacy_loss_distribution
+
+    found = functools.cache(privacy_loss_distribution.from_gaussian_mechanism)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(privacy_loss_distribution, "from_gaussian_mechanism", found)
+        yield
+
+
+@pytest.mark.usefixtures("losses_found_once")
 @pytest.mark.parametrize(
     ("steps", "multiplier", "sampling"),
     [pytest.param(*each, marks=[pytest.mark.long] if each in OF_NO_USE else []) for each in GRID],
