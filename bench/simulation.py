@@ -3,11 +3,11 @@ memory with up to 10,000 sites.
 
 By plain SGD. ``tab`` is a linear classifier of 30 columns and 2 classes (31 parameters), ``lr`` of 784 and 62 (48,670),
 ``cnn`` a small convolutional network of 28 x 28 images (110,485). ``alone``: each site trains by itself, in one thread;
-``batched``: the sites of a round together (``hanse.simulate(batched=True)``), which convolutions do not gain by;
-``2 processes``: each site in one of two, and ``2 actors of Ray`` the same on a Ray cluster of this machine. The first
-rounds are left out: most of what is set up for a site is done in them. ``updates_a_second`` is by the clock,
-``updates_a_cpu_second`` by the processor time of the process and its children, which depends little on what else the
-machine does.
+``batched``: the sites of a round together (``hanse.simulate(batched=True)``), which convolutions do not gain by, in one
+thread and in two; ``2 processes``: each site in one of two, and ``2 actors of Ray`` the same on a Ray cluster of this
+machine. The first rounds are left out: most of what is set up for a site is done in them. ``updates_a_second`` is by
+the clock, ``updates_a_cpu_second`` by the processor time of the process and its children, which depends little on what
+else the machine does.
 
 ``loop by hand`` is PyTorch without any framework, in one thread, measured in the same run; ``of_loop_by_hand`` is by
 processor time. ``--flower-simulation`` and ``--pfl`` name the Pythons of environments with Flower and pfl-research,
@@ -132,6 +132,7 @@ def by_hand(kind: str, rounds: int) -> tuple[float, float]:
 HOW: dict[str, dict[str, Any]] = {
     "alone": {"workers": 1},
     "batched": {"workers": 1, "batched": True},
+    "batched, 2 threads": {"workers": 2, "batched": True},
     "2 processes": {"processes": 2},
     **({"2 actors of Ray": {"processes": 2, "cluster": "local"}} if find_spec("ray") else {}),
 }
@@ -165,7 +166,7 @@ def speed(kind: str, rounds: int, flower: str | None, pfl: str | None) -> Iterat
     clock, base = by_hand(kind, rounds)
     yield _line(kind, "loop by hand", clock, base, base, said)
     for how, settings in HOW.items():
-        if how == "batched" and kind == "cnn":
+        if settings.get("batched") and kind == "cnn":
             continue
         with hanse.simulate(frames, **settings) as federation:
             clock, cpu = updates(federation, source, rounds)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from hanse.memories import KEPT_CHECKPOINTS, MOST, Memories
+from hanse.memories import KEPT_CHECKPOINTS, MOST, Memories, NodeMemory
 
 
 def answer(kept: Memories, step: int, exchange: int, checkpoint: bool = True) -> list[tuple[int, int]]:
@@ -54,3 +54,20 @@ def test_a_change_after_an_exchange_is_not_seen_by_the_next_one() -> None:
     later.gather["key"], later.transforms["0 clip"]["n"] = 2, 2
     assert kept.before(0, 1).gather == {"key": 1}
     assert kept.before(0, 1).transforms == {"0 clip": {"n": 1}}
+
+
+def test_what_remembers_nothing_takes_the_room_of_one() -> None:
+    kept = Memories()
+    for step in range(5):
+        kept.keep(step, 0, NodeMemory())
+    assert len(kept) == 1
+    kept.keep(5, 0, NodeMemory({"a": 1}))
+    assert kept.before(3, 0).blank
+    assert kept.before(5, 0).blank
+    assert kept.before(6, 0).algorithm == {"a": 1}
+    kept.keep(6, 0, NodeMemory())  # it was told to forget: the step before is still known
+    assert kept.before(6, 0).algorithm == {"a": 1}
+    assert kept.before(7, 0).blank
+    kept.keep(2, 0, NodeMemory())  # the run goes on from an earlier state
+    assert len(kept) <= 2
+    assert kept.before(9, 0).blank

@@ -74,15 +74,18 @@ class Memories:
             checkpoint: whether the coordinator keeps the state after this step.
         """
         at = (step, exchange)
-        if self._kept and max(self._kept) >= at:
-            self._kept = {other: m for other, m in self._kept.items() if other < at}
-        self._kept[at] = memory
+        if memory.blank and self.blank:  # whatever a run comes back to, it is this
+            self._kept = {min(at, *self._kept): memory} if self._kept else {at: memory}
+        else:
+            if self._kept and max(self._kept) >= at:
+                self._kept = {other: m for other, m in self._kept.items() if other < at}
+            self._kept[at] = memory
         while self._checkpoints and self._checkpoints[-1] >= step:
             self._checkpoints.pop()
         if checkpoint:
             self._checkpoints.append(step)
         del self._checkpoints[:-KEPT_CHECKPOINTS]
-        if len(self._checkpoints) == KEPT_CHECKPOINTS:
+        if len(self._checkpoints) == KEPT_CHECKPOINTS and len(self._kept) > 1:
             # the oldest that a run may come back to starts from the memory after this step
             oldest = None
             for other in self._kept:
