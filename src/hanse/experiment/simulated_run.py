@@ -380,6 +380,9 @@ class SimulatedRun:
         try:
             self._waiting.add(progress)
             body = await future
+        except HanseError as error:
+            self._told(error)
+            raise  # with its own cause
         except Exception as error:
             raise self._told(error) from error
         finally:
