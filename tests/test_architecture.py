@@ -347,6 +347,18 @@ def test_a_node_loads_no_web_framework_and_no_learning_library_until_it_needs_th
     assert not loaded(f"import {names}") & (set(OWNERS) - {"hpack"})
 
 
+def test_a_worker_that_needs_no_keys_loads_nothing_that_computes_with_them() -> None:
+    """It compares the code of a bundle with its own, which loads all of that: 7 MB of each worker of a plain run."""
+    checked = """
+import hanse.node.worker_loop
+from hanse import bundle
+from hanse.config import RunConfig
+frozen = bundle.freeze(RunConfig.parse({"federated_strategy": "probe"}), {"features": [], "kinds": {}}, {})
+bundle.thaw(frozen.text, frozen.sha256).check_code()
+"""
+    assert "cryptography" not in loaded(checked)
+
+
 def test_no_two_test_files_have_one_module_name() -> None:
     """pytest imports a file of a folder without ``__init__.py`` by its name alone; a second one stops a whole run."""
     alone = [p.name for p in Path(__file__).parent.rglob("test_*.py") if not (p.parent / "__init__.py").exists()]

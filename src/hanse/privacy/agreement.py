@@ -8,13 +8,14 @@ what it is for. Whether a public key is really the other node's is not known her
 
 from __future__ import annotations
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from typing import TYPE_CHECKING
 
 from hanse.errors import NodeFailed
 
-PUBLIC_BYTES = 32
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+PUBLIC_BYTES = 32  # the library that computes with keys takes 8 MB: not in workers that need none
 
 
 class KeyPair:
@@ -31,7 +32,9 @@ class KeyPair:
     __slots__ = ("_private", "public")
 
     def __init__(self, private: bytes | None = None) -> None:
-        self._private = X25519PrivateKey.generate() if private is None else X25519PrivateKey.from_private_bytes(private)
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey as Private
+
+        self._private: X25519PrivateKey = Private.generate() if private is None else Private.from_private_bytes(private)
         self.public = self._private.public_key().public_bytes_raw()
 
     def __repr__(self) -> str:
@@ -40,6 +43,8 @@ class KeyPair:
     def secret(self, public: bytes) -> bytes:
         """The 32 bytes that both have. Raises ``NodeFailed`` for what is no key, or one that makes every secret the
         same (a point of low order)."""
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+
         try:
             return self._private.exchange(X25519PublicKey.from_public_bytes(public))
         except ValueError:
@@ -55,4 +60,7 @@ def derive(secret: bytes, purpose: bytes, nbytes: int = 16, salt: bytes = b"") -
         nbytes: up to 8160.
         salt: public; strengthens the extraction.
     """
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     return HKDF(hashes.SHA256(), nbytes, salt or None, purpose).derive(secret)
