@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "algorithms"))
 
 from drive import Drive, same, shares, toy  # noqa: E402
 
+from hanse import shared_threads  # noqa: E402
 from hanse.algorithms import build  # noqa: E402
 from hanse.config import RunConfig  # noqa: E402
 from hanse.errors import ConfigError, NodeFailed  # noqa: E402
 from hanse.messages import dump, load  # noqa: E402
+from hanse.models import _torch_many  # noqa: E402
 from hanse.prediction import Predictor, native_model  # noqa: E402
 from hanse.registry import find  # noqa: E402
 from hanse.table import Table  # noqa: E402
@@ -217,3 +220,48 @@ def test_a_parameter_that_is_one_number_is_learned_at_many_sites_as_at_each() ->
             np.testing.assert_allclose(found.parameters[name], array, rtol=1e-5, atol=1e-6)
         off = [np.ravel(array - start[name]) for name, array in alone.parameters.items()]
         assert found.length == pytest.approx(np.linalg.norm(np.concatenate(off)), rel=1e-4)
+
+
+ONE_AT_A_TIME = """
+import time
+import torch
+class Watched(torch.nn.Module):
+    def __init__(self, features):
+        super().__init__()
+        self.line, self.inside = torch.nn.Linear(features, 1), False
+    def forward(self, x):
+        if self.inside:
+            raise RuntimeError("two threads are in one module")
+        self.inside = True
+        time.sleep(0.001)
+        found = torch.tanh(self.line(x))
+        self.inside = False
+        return found
+def build(task, options):
+    return Watched(len(task.features))
+"""
+
+
+def test_no_two_threads_compute_with_one_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parameters of those who train lie in it meanwhile: another thread's would be learned from."""
+    monkeypatch.setattr(_torch_many, "_CACHED", 1)  # each site is a part by itself
+    rng = np.random.default_rng(0)
+    model = find("models", "torch_module").build(Task("regression", ("a", "b")), {"plan": {"source": ONE_AT_A_TIME}})
+    start, how = model.init(rng), Training(epochs=2, batch_size=5, learning_rate=0.1)
+    rows = [(rng.normal(size=(10, 2)), rng.normal(size=10)) for _ in range(4)]
+
+    def learned() -> list[Any]:
+        return [
+            found.parameters["line.weight"]
+            for found in model.train_many(
+                [(start, X, y, np.random.default_rng(site), how) for site, (X, y) in enumerate(rows)]
+            )
+        ]
+
+    alone = learned()
+    with ThreadPoolExecutor(4) as pool:
+        shared_threads.lend(pool)
+        try:
+            assert all(map(np.array_equal, learned(), alone))
+        finally:
+            shared_threads.lend(None)

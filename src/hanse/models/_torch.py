@@ -124,6 +124,7 @@ class TorchModule:
                 if own is None:
                     descent = written_out(torch, module, self.task)
                     descent = descent or multiplied(torch, module, self.task.outputs, _loss(self.task, "none"))
+                divided = descent is not None
                 if descent is None:
                     loss_of = own or _loss(self.task)
                     descent = mapped(torch, module, lambda output, y: loss_of(self._shaped(output), y))
@@ -137,7 +138,7 @@ class TorchModule:
                     typed = [
                         (w, np.asarray(X, np.float32), np.asarray(y, kind), rng, how) for w, X, y, rng, how in stack
                     ]
-                    found |= dict(zip(places, trained(torch, module, descent, typed), strict=True))
+                    found |= dict(zip(places, trained(torch, module, descent, typed, divided), strict=True))
         return [found[i] if i in found else self.train(*given[i]) for i in range(len(given))]
 
     def clipped(self, parameters: Mapping[str, Array], X: Array, y: Array, bound: float) -> dict[str, Array]:

@@ -42,7 +42,8 @@ def stackable(module: Any, plan: Mapping[str, Any], given: Given) -> bool:
 
 
 def mapped(torch: Any, module: Any, loss_of: Callable[[Any, Any], Any]) -> Descent:
-    """The steps of any module, of which ``loss_of`` takes one site's output and targets."""
+    """The steps of any module, of which ``loss_of`` takes one site's output and targets. Meanwhile the parameters of
+    these sites lie in the module itself: no two threads can compute with it."""
 
     def one(parameters: Stacked, x: Any, y: Any) -> Any:
         return loss_of(torch.func.functional_call(module, parameters, (x,)), y)
@@ -99,9 +100,10 @@ def _differentiated(torch: Any, module: Any, losses: Callable[[Stacked, Any, Any
     return descent
 
 
-def trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given]) -> list[Learned]:
+def trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], divided: bool = True) -> list[Learned]:
     """What each site learned; all have as many rows, and start from the same parameters. As many take their steps
-    together as have their parameters in a processor's cache, and others in another thread, where there is one."""
+    together as have their parameters in a processor's cache, and others in another thread, where there is one and
+    ``descent`` may be ``divided``: it changes nothing that others of its calls need."""
     size = 4 * sum(p.numel() for p in module.parameters())
     block = max(1, _CACHED // max(1, size))
 
@@ -110,7 +112,8 @@ def trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given]) -
         with torch.no_grad():
             return _trained(torch, module, descent, given[low : low + block], len(given))
 
-    return [learned for found in shared_threads.each(part, range(0, len(given), block)) for learned in found]
+    each, places = shared_threads.each, range(0, len(given), block)
+    return [learned for found in (each(part, places) if divided else map(part, places)) for learned in found]
 
 
 def _trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], together: int) -> list[Learned]:
