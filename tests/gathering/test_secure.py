@@ -237,6 +237,19 @@ def test_where_others_may_take_part_in_the_next_attempt_nobody_stands_by_its_num
     assert [a.node for a in nodes.sum(gather, ask, only=["n000", "n001", "n003"]).answers] == ["n000", "n001", "n003"]
 
 
+def test_nobody_is_cancelled_who_may_have_to_contribute_the_same_again() -> None:
+    """A worker that is cancelled forgets all; who stands by its numbers could not make them again."""
+    contributions, ask = exact(4)
+    nodes, gather = Nodes.signed(contributions, rows=dict.fromkeys(contributions, 100.0)), Secure()
+    nodes.sum(gather, ask)
+    del nodes.memories["n001"]
+    nodes.seen.clear()
+    assert nodes.sum(gather, ask).failures["n001"] == LOST
+    assert {node for node, _ in nodes.seen} == {"n000", "n002", "n003"}  # all of them were waited for
+    nodes.step -= 1
+    assert len(nodes.sum(gather, ask).answers) == 4
+
+
 # ---------------------------------------------------------------- weights and types
 
 

@@ -283,11 +283,13 @@ class Secure:
         answered: dict[str, Came] = {}
         lost = False
         replies = exchange({n: wrapped[id(asks[n])] for n in among}, op="answer", need=ask.need)
+        # Of a sum of all or none nobody is cancelled: it would forget what it has to contribute again.
         async with aclosing(replies) as coming:  # type: ignore[type-var]
             async for reply in coming:
                 with Blame(reply, failures):
                     answered[reply.node] = came(reply.node, reply.asked, body(reply), self._how, whole)
-                if lost := reply.error == LOST:
+                lost = lost or reply.error == LOST
+                if lost and not whole:
                     break  # the others' answers would have masks that never come off
         if lost:
             raise _NoSum("no sum was made: a node had lost its keys; all have them told anew")
