@@ -179,11 +179,14 @@ def _load() -> None:
 
 def main() -> None:
     """The process: shut off first, then one question after the other until who asks is gone."""
+    from hanse.allocator import pause_collector, settle
     from hanse.node.worker_main import confine
 
     number, memory_mb, parent = map(int, sys.argv[1:])
     confine(memory_mb, parent)
+    pause_collector()
     _load()
+    settle()
     with contextlib.suppress(ConnectionError), socket.socket(fileno=number) as sock:
         serve(sock.makefile("rwb"), memory_mb)
 
