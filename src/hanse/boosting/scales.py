@@ -3,8 +3,9 @@
 A number v with |v| <= 2^e becomes the whole number nearest to v / 2^(e - 30), which 31 bits and a sign hold; 2^32 of
 them add up in 64 bits. The exponent e is the same at all sites: it is known where a gradient has a bound; else the
 sites count their rows by the exponent of |v|, and the largest that is found is that of all rows. Bounded ones are told
-apart as float32 tells numbers below 1 apart, and no finer: what is below that is nothing that XGBoost's own arithmetic
-holds on to either, and sums of four bytes in place of five travel in its place.
+apart as float32 tells those just below 1 apart, so that sums of four bytes in place of five travel: each is off by at
+most 2^-25. XGBoost holds small ones finer. Where every row begins with the same small g and h, as where one class is
+seldom, these are off alike: of a share of 10^-4 by 3 in 10,000, of 10^-5 by 3 in 1,000.
 """
 
 from __future__ import annotations
