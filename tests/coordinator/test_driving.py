@@ -240,7 +240,7 @@ def test_a_request_while_the_database_is_away_is_a_line_in_the_log(
             assert "secret" not in answer.text
 
     asyncio.run(body())
-    lines = [r for r in caplog.records if r.name.endswith(".app") and "connection is bad" in r.getMessage()]
+    lines = [r for r in caplog.records if r.name.endswith(".guard") and "connection is bad" in r.getMessage()]
     assert len(lines) == 1
     assert lines[0].exc_info is None
     assert "Traceback" in caplog.text  # what nobody has thought of is told whole
