@@ -239,7 +239,8 @@ class Gathered(Protocol):
 
     @property
     def told(self) -> Mapping[str, Json]:
-        """How they came together, for the step's record; empty where there is nothing to tell."""
+        """How they came together, for the step's record; empty where there is nothing to tell. ``over``: they did not,
+        and no other attempt at this step can succeed."""
         ...
 
 

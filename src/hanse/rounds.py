@@ -29,6 +29,7 @@ from hanse.messages import Json
 from hanse.participants import Participants
 from hanse.receipts import Receipts
 from hanse.registry import find
+from hanse.stages import anew_of
 from hanse.transport import Transport
 
 _PAST_ANSWERS = 100_000  # of earlier steps, kept for the selection: some 50 MB
@@ -194,6 +195,8 @@ class Loop:
                 whole = replace(ask, fewest=max(1, self.config.min_completed))
                 gathered = (await self._gather(ask).collect(whole, asks, sky.exchange)).among(self.nodes, step)
                 told, gathered = await self._tell(ask, state, gathered)
+                over = told is None and bool(gathered.told.get("over"))
+                anew: State | None = anew_of(self.algorithm, state) if over else None
                 changed = transforms.report(self.transforms, [answer.metrics for answer in gathered.answers])
                 self._close(record, gathered, sky, began)
                 if self.admission is not None:
@@ -202,6 +205,8 @@ class Loop:
                 if told is None:
                     failed += 1
                     record.status = "failed"
+                    if anew is not None:  # other attempts would fail, too, so the step is left behind
+                        state, step = anew, step + 1
                 else:
                     if self.config.fraction < 1:
                         past = recent([*past, Past.of({f.name: getattr(record, f.name) for f in fields(record)})])
@@ -209,9 +214,11 @@ class Loop:
                     record.metrics = {**self.algorithm.metrics(state), **changed}
                 if writing is not None:
                     await writing
+                went_on = told is not None or anew is not None
                 keep = told is not None and (ask.checkpoint or time.perf_counter() - kept >= REPEATABLE_SECONDS)
+                keep = keep or anew is not None  # what was asked after it is of this state, and is asked once
                 try:
-                    if told is not None:
+                    if went_on:
                         ask = self.algorithm.ask(state)
                         if isinstance(ask, Done):
                             keep = False

@@ -20,6 +20,13 @@ def answers_of(algorithm: Any, sites: Sequence[Site], ask: Any) -> list[Contribu
     return [algorithm.answer(site, ask) for site in sites] if many is None else list(many(sites, ask))
 
 
+def anew_of(algorithm: Any, state: Any) -> Any:
+    """The state from which ``algorithm`` goes on without the sum of the step that ``state`` asks for, which no attempt
+    can make any more as a node has lost what it remembered; None where it cannot (``anew``)."""
+    begin: Any = getattr(algorithm, "anew", None)
+    return None if begin is None else begin(state)
+
+
 class Stages:
     """The algorithms in turn.
 
@@ -68,6 +75,12 @@ class Stages:
             return after
         # the step that ended a stage is recorded with what that stage says of it
         return Record({**after.data, "ended": dict(self.stages[index].metrics(told))}, after.arrays)
+
+    def anew(self, state: State) -> State | None:
+        """As :func:`anew_of` says, of the stage at work."""
+        index, inner = self._unwrap(self._advance(state))
+        begun = anew_of(self.stages[index], inner)
+        return None if begun is None else self._wrap(index, begun)
 
     def result(self, state: State) -> Record:
         index, inner = self._unwrap(state)

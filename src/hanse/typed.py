@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from hanse.codec import Known, decode, encode
 from hanse.kinds import Ask, Awaited, Combine, Contribution, Done, Gathered, Site, State
 from hanse.messages import Array, Json, Record
-from hanse.stages import answers_of
+from hanse.stages import anew_of, answers_of
 
 S = TypeVar("S")  # the state
 Q = TypeVar("Q", contravariant=True)  # what a node is asked
@@ -107,6 +107,11 @@ class Typed(Generic[S, Q]):
     def tell(self, state: State, gathered: Gathered) -> State:
         """The next state."""
         return self._made(self.inner.tell(self._value(state), gathered), state)
+
+    def anew(self, state: State) -> State | None:
+        """As :func:`hanse.stages.anew_of` says, of the computation."""
+        begun = anew_of(self.inner, self._value(state))
+        return None if begun is None else self._made(begun, state)
 
     def result(self, state: State) -> Record:
         """What the data scientist gets."""

@@ -17,7 +17,7 @@ from hanse.bundle import freeze
 from hanse.config import RunConfig
 from hanse.errors import NodeFailed, Refused
 from hanse.kinds import State
-from hanse.messages import Message, digest
+from hanse.messages import Message, Record, digest
 from hanse.rounds import Forgetful, Loop, Step, go
 from hanse.transport import Handler, Progress
 from hanse.transports.local import LocalTransport
@@ -102,6 +102,40 @@ def test_levels_of_exact_boosting_take_one_exchange_where_all_nodes_are_needed(f
     assert needed.count(SITES) > len(needed) / 2
     some = learned(federation, "secure", model="xgboost")
     assert {step.gathered["threshold"] for step in some.rounds if step.label == "train"} == {SITES // 2 + 1}
+
+
+def test_a_tree_begins_anew_where_a_worker_is_lost_that_answered_beside_one_that_had_not(
+    federation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sum of the step was of numbers that its node can never make again: attempt after attempt failed, and the
+    run with them."""
+    plain = learned(federation, "plain", model="xgboost")
+    grown = [step.step for step in plain.rounds if step.label == "train"]
+    last: dict[str, int] = {}  # the step of which each site was asked for numbers
+    killed, inner = dict.fromkeys((grown[3], grown[4], grown[7]), 0), Answerer.answer
+
+    def answer(self: Answerer, task: Record, *others: Any, **more: Any) -> Record:
+        step, numbers = task.data["step"], task.data["op"] == "answer"
+        dies = numbers and step in killed and last.get(self.node) != step
+        last[self.node] = step if numbers else last.get(self.node, -1)
+        if dies and self.node == "site-2":
+            self.forget(task.data["run"])
+        reply = inner(self, task, *others, **more)
+        if dies and self.node == "site-1":
+            self.forget(task.data["run"])
+            killed[step] += 1
+        return reply
+
+    monkeypatch.setattr(Answerer, "answer", answer)
+    secure = learned(federation, "secure", model="xgboost", min_completed=SITES)
+    assert all(killed.values())
+    for name, array in plain.record.arrays.items():
+        if name.startswith("model."):
+            assert secure.record.arrays[name].tobytes() == array.tobytes(), name
+    over = [step.step for step in secure.rounds if (step.gathered or {}).get("over")]
+    assert len(over) >= len(killed) - 1  # one step was perhaps passed by while the tree began anew
+    for step in over:  # it is left behind
+        assert [other.status for other in secure.rounds if other.step == step][-1] == "failed"
 
 
 def test_statistics_that_add_are_told_over_secure_sums_and_others_are_refused() -> None:

@@ -17,7 +17,7 @@ from hanse.errors import ConfigError
 from hanse.kinds import Algorithm, Ask, Awaited, Combine, Contribution, Done, Gathered, Site, State
 from hanse.learning import rows as preparation
 from hanse.messages import Json, Record
-from hanse.stages import answers_of
+from hanse.stages import anew_of, answers_of
 
 _PREPARED = ("task", "target", "columns", "needs")  # what a model needs to be understood
 
@@ -64,6 +64,10 @@ class Continued:
     def tell(self, state: State, gathered: Gathered) -> State:
         told = self._inner.tell(state, gathered)
         return told if _model(state) else self._begun(told)  # the nodes made the first parameters just now
+
+    def anew(self, state: State) -> State | None:
+        begun: State | None = anew_of(self._inner, state)
+        return begun
 
     def result(self, state: State) -> Record:
         return self._inner.result(state)

@@ -181,6 +181,12 @@ class ExactBoosting:
             return self._filled(state, gathered, state.growing, state.leaves)
         return self._grown(state, gathered, state.growing)
 
+    def anew(self, state: State) -> State | None:
+        """The tree begins again; None where none grows. The numbers of a level are made of what nodes remember, so who
+        has lost it cannot make those again that it gave."""
+        growing = state.counting.asked is None and state.schedule.phase != "done" and state.forward is not None
+        return self._anew(state, ()) if growing else None
+
     def _counted(self, state: State, gathered: Gathered) -> State:
         adapter = state.adapter
         counting = _boosting_counts.told(state.counting, gathered, adapter, state.prepared)

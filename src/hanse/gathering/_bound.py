@@ -19,6 +19,11 @@ from hanse.errors import NodeFailed, NotAllowed, WireError
 from hanse.gather import Party
 from hanse.messages import Array, Json, dumps
 
+OTHERS = (  # no attempt can make the sum any more
+    "this node has contributed other numbers to this very sum before, and has lost what it remembered then; the "
+    "difference would show them, so it contributes to it no more"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:
@@ -64,10 +69,7 @@ class Bound:
     def check_own(self, contributed: str) -> None:
         """Raises unless this node contributes what it did."""
         if contributed != self.contributed:
-            raise NodeFailed(
-                "this node has contributed other numbers to this very sum before, and has lost what it remembered "
-                "then; the difference would show them, so it contributes to it no more"
-            )
+            raise NodeFailed(OTHERS)
 
     def leave(self, party: Party) -> None:
         """Has it written down before the reply leaves, as the reply is part of this sum and needs no other secret."""

@@ -19,9 +19,9 @@ UNCHECKED = ("counts", "weights")  # that numbers are finite, and as asked for, 
 SOUND = "sound"  # nor this, where an ask says what cannot be true
 
 
-def nothing(failures: Mapping[str, str]) -> Gathered:
+def nothing(failures: Mapping[str, str], told: Mapping[str, Json] | None = None) -> Gathered:
     """No sum, and why not."""
-    return Total((), failures)
+    return Total((), failures, told=told or {})
 
 
 @dataclass(frozen=True, slots=True)
