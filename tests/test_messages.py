@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import threading
 import tracemalloc
 
 import numpy as np
@@ -32,6 +33,7 @@ from hanse.messages import (
     dump,
     fingerprint,
     frames,
+    framing,
     head,
     load,
     loads,
@@ -316,6 +318,21 @@ def test_a_small_message_is_one_frame_and_says_the_same_as_one_of_several() -> N
     again.feed(frame)
     other.feed(small(8)[1])
     assert assembler.mark == again.mark != other.mark
+
+
+@pytest.mark.parametrize("pieces", [3, 100])
+def test_the_receipt_of_a_large_message_is_made_in_a_thread_and_is_the_same(
+    pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(framing, "LARGE_BYTES", 1)
+    message = Message("reply", "i", "n", Record({"a": 1}, {"x": np.arange(10_000.0)}))
+    sent, assembler = [*frames(message, 3, 80_000 // pieces)], Assembler(receipts=True)
+    assert len(sent) > pieces
+    for frame in sent:
+        came_in = assembler.feed(frame)
+    assert isinstance(came_in, Message)
+    assert came_in.body.arrays.receipt == receipt(message.body)  # type: ignore[attr-defined]
+    assert any(thread.name.startswith("hanse-hashes") for thread in threading.enumerate())
 
 
 def test_whatever_is_changed_of_a_message_of_one_frame_is_told() -> None:

@@ -24,6 +24,7 @@ from blake3 import blake3
 from hanse.errors import HanseError, Tampered, TooLarge, WireError
 from hanse.messages.buffers import Allocate, Array, Buffer, Buffered, Layout, Memory, flat, stretches
 from hanse.messages.compression import LEAST_BYTES, Packer, unpacked
+from hanse.messages.hashed_beside import LARGE_BYTES, HashedBeside
 from hanse.messages.header import header, read_header
 from hanse.messages.records import CHUNK_BYTES, Message, Record, envelope, opened, payload, receipt_of
 from hanse.messages.strict_json import Json, quoted
@@ -77,7 +78,7 @@ class Keeper(Protocol):
 @dataclass(slots=True)
 class Half:
     """What is in of a message. ``again``: its sender waits to be told from where to go on. ``receipt``: what makes that
-    of a reply (:func:`hanse.messages.receipt`), while it is in the cache of the processor anyway."""
+    of a reply (:func:`hanse.messages.receipt`), while it is in the cache of a processor anyway."""
 
     kind: str
     id: str
@@ -91,7 +92,7 @@ class Half:
     filled: int = 0
     again: bool = False
     came: int = 0  # bytes of it on their way
-    receipt: blake3 | None = None
+    receipt: blake3 | HashedBeside | None = None
     keeper: Keeper | None = None
 
     def add(self, chunk: memoryview, checksum: int) -> None:
@@ -118,7 +119,7 @@ def half_of(frame: bytes, land: Allocate) -> Half:
         raise WireError("a message without an edition does not go on")
     half = Half(kind, id, sender, data, layout, land(layout.nbytes), marks, number & ~_AGAIN, marks.hexdigest())
     if stream & 1:
-        half.receipt = receipt_of(data, layout)
+        half.receipt = _receipt(data, layout)
     return half
 
 
@@ -408,7 +409,7 @@ class Assembler:
             half = None  # its room may be needed
             half = Half(kind, id, sender, data, layout, self._allocate(nbytes), marks, edition, head)
             if stream & 1 and self._receipts:
-                half.receipt = receipt_of(data, layout)
+                half.receipt = _receipt(data, layout)
             if edition:
                 half.keeper = self._keep(half, frame)
         half.again = again
@@ -455,6 +456,11 @@ class Assembler:
         receipt = "" if partial.receipt is None else partial.receipt.hexdigest()
         body = Record(partial.data, Buffered(partial.layout, partial.buffer, receipt))
         return Message(partial.kind, partial.id, partial.sender, body)
+
+
+def _receipt(data: Mapping[str, Json], layout: Layout) -> blake3 | HashedBeside:
+    made = receipt_of(data, layout)
+    return HashedBeside(made) if layout.nbytes >= LARGE_BYTES else made
 
 
 _Opened = tuple[Layout, tuple[str, str, str, dict[str, Json]]]
