@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -91,12 +91,13 @@ class _Rows:
 class _Run:
     terms: Terms
     transforms: transforms.Chain
+    keep: Callable[[Record], None]  # a model of this node's own
+    place: Callable[[], Path]
     memories: Memories = field(default_factory=Memories)
     rows: _Rows | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """A task at a site, before anything is computed. ``told`` is the data of the task."""
 
     run: _Run
@@ -193,9 +194,8 @@ class Answerer:
         memory = run.memories.before(step, exchange)
         remembered, declared = memory.algorithm, terms.rows.get(self.node, 0.0)
         more = (rows.source, rows.owner, terms.nodes, declared, rows.shares, rows.beside)
-        keep = functools.partial(self._keep, run_id)
-        site = Site(self.node, rows.table, terms.settings, remembered, rows.cache, progress, step, *more, keep)
-        site.place = functools.partial(self._place, bundle)
+        own = (run.keep, None, run.place)
+        site = Site(self.node, rows.table, terms.settings, remembered, rows.cache, progress, step, *more, *own)
         seed = int(terms.settings.get("seed", 0))
         told = (run_id, str(data.get("bundle", "")), terms.rows, self._promises)
         party = Party(self.node, step, exchange, seed, memory.gather, self._identity, progress, *told)
@@ -279,7 +279,8 @@ class Answerer:
                 raise NotAllowed(
                     f"{', '.join(sorted(changing))} could change what one row was bounded to, so nothing is released"
                 )
-            run = _Run(terms, transforms.Chain(links))
+            keep, place = functools.partial(self._keep, run_id), functools.partial(self._place, bundle)
+            run = _Run(terms, transforms.Chain(links), keep, place)
         if next(reversed(self._runs), None) != run_id:  # most recently used last
             self._runs.pop(run_id, None)
             self._runs[run_id] = run

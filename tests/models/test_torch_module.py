@@ -20,7 +20,7 @@ from hanse.algorithms import build  # noqa: E402
 from hanse.config import RunConfig  # noqa: E402
 from hanse.errors import ConfigError, NodeFailed  # noqa: E402
 from hanse.messages import dump, load  # noqa: E402
-from hanse.models import _torch_many  # noqa: E402
+from hanse.models import _torch, _torch_many  # noqa: E402
 from hanse.prediction import Predictor, native_model  # noqa: E402
 from hanse.registry import find  # noqa: E402
 from hanse.table import Table  # noqa: E402
@@ -220,6 +220,54 @@ def test_a_parameter_that_is_one_number_is_learned_at_many_sites_as_at_each() ->
             np.testing.assert_allclose(found.parameters[name], array, rtol=1e-5, atol=1e-6)
         off = [np.ravel(array - start[name]) for name, array in alone.parameters.items()]
         assert found.length == pytest.approx(np.linalg.norm(np.concatenate(off)), rel=1e-4)
+
+
+WIDE = """
+import torch
+def build(task, options):
+    first = torch.nn.Linear(len(task.features), options["width"])
+    return torch.nn.Sequential(first, torch.nn.Tanh(), torch.nn.Linear(options["width"], 1))
+"""
+LOSS = (
+    WIDE
+    + """
+def loss(output, y):
+    return ((output - y) ** 2).mean()
+"""
+)
+
+
+@pytest.mark.parametrize(("source", "again"), [(WIDE, 0), (LOSS, 3)])
+def test_a_plan_of_plain_layers_is_run_once_for_each_of_its_options(
+    source: str, again: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_torch, "_WRITTEN_OUT", {})
+    rng, how, made = np.random.default_rng(0), Training(epochs=1, batch_size=5), []
+    real = _torch.TorchModule._build
+    monkeypatch.setattr(_torch.TorchModule, "_build", lambda self, plan: made.append(1) or real(self, plan))
+    rows = [(rng.normal(size=(20, 2)), rng.normal(size=20)) for _ in range(2)]
+
+    def learned(width: int) -> None:
+        options = {"plan": {"source": source}, "width": width}
+        model = find("models", "torch_module").build(Task("regression", ("a", "b")), options)
+        start = model.init(rng)
+
+        def given() -> list[Any]:
+            return [(start, X, y, np.random.default_rng(site), how) for site, (X, y) in enumerate(rows)]
+
+        made.clear()
+        together = model.train_many(given())
+        times.append(len(made))
+        for found, arguments in zip(together, given(), strict=True):
+            assert found.together == 2
+            for name, array in model.train(*arguments).parameters.items():
+                np.testing.assert_allclose(found.parameters[name], array, rtol=1e-5, atol=1e-6)
+
+    times: list[int] = []
+    for width in (3, 5, 3, 5, 3):
+        learned(width)
+    assert times[:2] == [1, 1]
+    assert sum(times[2:]) == again
 
 
 ONE_AT_A_TIME = """

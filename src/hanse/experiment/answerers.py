@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -26,7 +25,9 @@ class Answerers:
         self._awake: dict[str, Answerer] = {}  # that have their rows at hand, least recently asked first
         self._asleep: dict[str, Answerer] = {}  # that only remember
         self._busy: dict[str, Answerer] = {}  # that are at work
-        self._tasks = Counter[str]()  # of each of these; mostly one, but what nobody waits for is worked on to its end
+        self._tasks: dict[
+            str, int
+        ] = {}  # of each of these; mostly one, but what nobody waits for is worked on to its end
         self._looking = threading.Lock()
 
     def __len__(self) -> int:
@@ -54,16 +55,18 @@ class Answerers:
         return {node: memory for node, memory in found.items() if not memory.blank}
 
     def _taken(self, node: str) -> Answerer:
-        if node not in self._busy:
-            there = self._awake if node in self._awake else self._asleep
-            self._busy[node] = there.pop(node) if node in there else self._make(node)
-        self._tasks[node] += 1
-        return self._busy[node]
+        found = self._busy.get(node)
+        if found is None:
+            found = self._awake.pop(node, None) or self._asleep.pop(node, None) or self._make(node)
+            self._busy[node] = found
+        self._tasks[node] = self._tasks.get(node, 0) + 1
+        return found
 
     def _left(self, node: str) -> None:
-        self._tasks[node] -= 1
-        if not self._tasks[node]:
-            del self._tasks[node]
+        left = self._tasks.pop(node) - 1
+        if left:
+            self._tasks[node] = left
+        else:
             self._awake[node] = self._busy.pop(node)
 
     def _rest(self, node: str) -> None:

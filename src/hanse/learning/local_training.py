@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,8 +23,7 @@ _NOTHING = Said()
 _SHOWN_EPOCHS = 20  # losses of further epochs are not reported, but for the last
 
 
-@dataclass(frozen=True, slots=True)
-class LocalTraining:
+class LocalTraining(NamedTuple):
     """A site, in a round, with the rows that it trains on.
 
     Args:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -33,11 +33,11 @@ import xxhash
 from hanse.errors import ConfigError, NodeFailed
 from hanse.learning.fitting import task_fits
 from hanse.learning.results import parameters_of, seed_of, target_scale, task_of
-from hanse.messages import Array, Json, Record
+from hanse.messages import Array, Json, Record, dumps
 from hanse.models import _plan_text, _torch_device
 from hanse.models._torch_many import Given, mapped, multiplied, stackable, trained
 from hanse.models._torch_rows import clipped_gradients
-from hanse.models._torch_written_out import written_out
+from hanse.models._torch_written_out import Descent, written_out
 from hanse.researcher_code import kind
 from hanse.task import NUMBER, PROBABILITIES, Task
 from hanse.training import Learned, ProximalTerm, Training
@@ -45,6 +45,8 @@ from hanse.training import Learned, ProximalTerm, Training
 _PREDICT_ROWS = 4096
 _SMALL = 1_000_000  # parameters
 _STAYS = "stays.xxh3"  # beside what travels of a module: a hash of what does not
+_KEPT = 8  # of the latest plans; a module of which steps are written out is small
+_WRITTEN_OUT: dict[tuple[str, Task, str], tuple[Any, Descent]] = {}  # by text, task and options of a plan
 _RANDOM = threading.RLock()  # whoever holds it draws PyTorch's random numbers, of which a process has one sequence
 
 
@@ -114,15 +116,19 @@ class TorchModule:
         """What :meth:`train` gives for each of these arguments, which start from the same parameters; stacked, where
         the module can be (:mod:`hanse.models._torch_many`)."""
         torch, kind = library(), np.int64 if self.task.outputs > 1 else np.float32
-        start, X, *_ = given[0]
+        start, X, _, _, how = given[0]
         found: dict[int, Learned] = {}
-        with self._plan() as plan, _threads(start, X):
-            module = self._build(plan)
-            if _small(start, X) and stackable(module, plan, given[0]):
-                own = plan.get("loss")
-                descent = None
-                if own is None:
+        key = self.source, self.task, dumps(self.options)
+        known = _WRITTEN_OUT.get(key) if _small(start, X) and not how.frozen else None
+        run: AbstractContextManager[dict[str, Any]] = self._plan() if known is None else nullcontext({})
+        with run as plan, _threads(start, X):
+            module = self._build(plan) if known is None else known[0]
+            if known is not None or (_small(start, X) and stackable(module, plan, given[0])):
+                own, descent = plan.get("loss"), None if known is None else known[1]
+                if descent is None and own is None:
                     descent = written_out(torch, module, self.task)
+                    if descent is not None:
+                        _kept_written_out(key, module, descent)
                     descent = descent or multiplied(torch, module, self.task.outputs, _loss(self.task, "none"))
                 divided = descent is not None
                 if descent is None:
@@ -286,6 +292,14 @@ class TorchModule:
         library()
         with _plan_text.names(self.source, self._called) as names:
             yield names
+
+
+def _kept_written_out(key: tuple[str, Task, str], module: Any, descent: Descent) -> None:
+    """Such a module has plain layers of PyTorch and nothing of the plan, of which only these are read; so the plan need
+    not be run again in each round to say what they are."""
+    while len(_WRITTEN_OUT) >= _KEPT:
+        _WRITTEN_OUT.pop(next(iter(_WRITTEN_OUT), key), None)  # another thread may do so too
+    _WRITTEN_OUT[key] = module, descent
 
 
 @contextmanager
