@@ -9,6 +9,7 @@ messages :mod:`hanse.transport`, what is learned :mod:`hanse.task` and :mod:`han
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -343,10 +344,15 @@ class Site:
 
 def generator(seed: int, *key: str | int) -> np.random.Generator:
     """A Philox generator keyed by ``seed`` and ``key``; independent of call order and platform."""
+    text = "\x1f".join([str(seed), *map(str, key)])
+    return _keyed()(np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], "<u8"))
+
+
+@functools.cache
+def _keyed() -> Callable[[Array], np.random.Generator]:
     from hanse.philox import keyed  # NumPy's random numbers take 3 MB, and most processes draw none
 
-    text = "\x1f".join([str(seed), *map(str, key)])
-    return keyed(np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], "<u8"))
+    return keyed
 
 
 class Algorithm(Protocol):

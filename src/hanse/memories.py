@@ -56,7 +56,7 @@ class Memories:
     @property
     def blank(self) -> bool:
         """Whether nothing is remembered, after any of the exchanges that are kept."""
-        return all(memory.blank for memory in self._kept.values())
+        return all([memory.blank for memory in self._kept.values()])
 
     def before(self, step: int, exchange: int) -> NodeMemory:
         """A copy of the memory as it was before this exchange; empty where there is none."""
@@ -75,7 +75,7 @@ class Memories:
         """
         at = (step, exchange)
         if memory.blank and self.blank:  # whatever a run comes back to, it is this
-            self._kept = {min(at, *self._kept): memory} if self._kept else {at: memory}
+            self._kept = {min([at, *self._kept]): memory}
         else:
             if self._kept and max(self._kept) >= at:
                 self._kept = {other: m for other, m in self._kept.items() if other < at}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -65,8 +66,7 @@ class ProximalTerm:
         return np.asarray((w + step * pull) / (1.0 + step * self.mu), w.dtype)
 
 
-@dataclass(frozen=True, slots=True)
-class Training:
+class Training(NamedTuple):
     """How a site trains in one round.
 
     Args:
@@ -88,8 +88,7 @@ class Training:
     frozen: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Learned:
+class Learned(NamedTuple):
     """What a site's training came to.
 
     Args:

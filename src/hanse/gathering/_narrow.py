@@ -30,7 +30,7 @@ def narrowed(arrays: dict[str, Array]) -> list[str]:
     """
     found: list[str] = []
     for name, array in list(arrays.items()):
-        if array.dtype != _WIDE or array.size < LEAST:
+        if array.size < LEAST or array.dtype != _WIDE:
             continue
         whole = np.ascontiguousarray(array, _WIDE).reshape(-1)
         least, most = int(whole.min()), int(whole.max())

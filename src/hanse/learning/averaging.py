@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -147,7 +148,7 @@ class Averaging:
         """That of the aggregation, and sums for what is measured."""
         return frozenset({self.aggregation.combine, Combine.SUM})
 
-    @property
+    @cached_property
     def updates(self) -> bool:
         """Whether all that a site sends is a change of θ, of which nothing else is made: what a strategy adds must come
         as it was sent, and what a site keeps, beside a sum at the coordinator, is made of its whole change."""
@@ -466,7 +467,7 @@ def targets(rows: preparation.Rows, prepared: Record) -> Array:
 def model_at(site: Site, task: Task) -> Model:
     """The adapter of the run's model, kept at the site."""
     made: tuple[Task, Model] | None = site.cache.get("model")
-    if made is None or made[0] != task:
+    if made is None or (made[0] is not task and made[0] != task):
         model = find("models", site.config["model_name"]).build(task, model_options(site.config))
         made = site.cache["model"] = (task, model)
     return made[1]

@@ -130,6 +130,8 @@ class LocalTraining(NamedTuple):
         lost = said_lost(self.visit)
         if plainly:
             return Record(lost, together(change, *nothing(local, self.visit.learned))), metrics
+        if said is _NOTHING:
+            return Record(lost, {f"{CHANGE}.{name}": array for name, array in change.items()}), metrics
         return Record(lost, together(change, said.added, said.numbers)), metrics
 
 

@@ -70,10 +70,11 @@ class Layout:
     @staticmethod
     def of(arrays: Mapping[str, Array]) -> Layout:
         """Where these arrays lie in a payload that holds them in their order."""
-        found: Layout | None = getattr(arrays, "layout", None)  # of those that are Placed
-        if found is not None:
-            return found
-        return _arranged(tuple((name, array.dtype, array.shape) for name, array in arrays.items()))
+        if type(arrays) is not dict:
+            found: Layout | None = getattr(arrays, "layout", None)  # of those that are Placed
+            if found is not None:
+                return found
+        return _arranged(tuple([(name, array.dtype, array.shape) for name, array in arrays.items()]))
 
 
 @lru_cache(KEPT_LAYOUTS)
@@ -274,9 +275,10 @@ class Under(Mapping[str, Array]):
 
 def block(arrays: Mapping[str, Array], name: str, start: int, stop: int) -> Array:
     """Elements ``start:stop`` of the flattened array ``name``, wherever it lies."""
-    own: Callable[[str, int, int], Array] | None = getattr(arrays, "block", None)
-    if own is not None:
-        return own(name, start, stop)
+    if type(arrays) is not dict:
+        own: Callable[[str, int, int], Array] | None = getattr(arrays, "block", None)
+        if own is not None:
+            return own(name, start, stop)
     return np.ascontiguousarray(arrays[name]).reshape(-1)[start:stop]
 
 

@@ -40,9 +40,10 @@ class Record:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays (not of the JSON)."""
-        layout: Layout | None = getattr(self.arrays, "layout", None)
-        if layout is not None:
-            return layout.nbytes
+        if type(self.arrays) is not dict:
+            layout: Layout | None = getattr(self.arrays, "layout", None)
+            if layout is not None:
+                return layout.nbytes
         total = 0
         for array in self.arrays.values():
             total += array.nbytes

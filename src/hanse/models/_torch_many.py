@@ -140,15 +140,14 @@ def _trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], 
             sums[name] += g
         p.sub_(g if added is None else added.to(name, g, p), alpha=rate)
 
-    rngs = [rng for *_, rng, _ in given]
-    for rng in rngs:
+    for _, _, _, rng, _ in given:
         seed_of(rng)  # the library's, as where a site trains by itself
     inputs = torch.empty((sites, *given[0][1].shape), dtype=torch.float32)
     targets = torch.empty((sites, rows), dtype=torch.from_numpy(given[0][2][:0]).dtype)
     X, y = inputs.numpy(), targets.numpy()
     steps, losses = 0, []
     for _ in range(how.epochs):
-        for place, ((_, own, wanted, _, _), rng) in enumerate(zip(given, rngs, strict=True)):
+        for place, (_, own, wanted, rng, _) in enumerate(given):
             order = rng.permutation(rows)
             own.take(order, 0, X[place], "clip")
             wanted.take(order, 0, y[place], "clip")
@@ -158,12 +157,12 @@ def _trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], 
             total += descent(w, x, t, update).double() * t.shape[1]
             steps += 1
         losses.append((total / rows).tolist())
-        for *_, training in given:
+        for _, _, _, _, training in given:
             training.progress()
     moved = {name: p - begun[name] for name, p in w.items()}
     norms = [torch.linalg.vector_norm(m.unsqueeze(1).flatten(1), dim=1, dtype=torch.float64) for m in moved.values()]
     lengths = torch.stack(norms).square_().sum(0).sqrt_().tolist()
-    ends, apart = ([dict(zip(start, site, strict=True)) for site in _each(start, parts)] for parts in (w, moved))
+    ends, apart = _each(start, w), _each(start, moved)
     means = {name: (g / max(1, steps)).numpy() for name, g in sums.items()}
     return [
         Learned(
@@ -179,9 +178,11 @@ def _trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], 
     ]
 
 
-def _each(names: Iterable[str], parts: Stacked) -> Iterable[tuple[Array, ...]]:
-    """The arrays of each site, also where one is a single number."""
-    return zip(*(map(np.asarray, parts[name].numpy()) for name in names), strict=True)
+def _each(names: Iterable[str], parts: Stacked) -> list[dict[str, Array]]:
+    """The arrays of each site, by their names, also where one is a single number."""
+    stacks = [parts[name].numpy() for name in names]
+    rows = [stack if stack.ndim > 1 else map(np.asarray, stack) for stack in stacks]
+    return [dict(zip(names, site)) for site in zip(*rows, strict=True)]  # noqa: B905 (as many as names)
 
 
 class _Added:

@@ -150,12 +150,14 @@ async def refused(
     """
     own, found = frozenset(("dataset", "rows")), dict[str, HanseError]()
     first = next(iter(rows), None)
-    left = [] if first is None else [rule for rule in rules if not _passes(rule, facts(first), own)]
+    about = None if first is None else facts(first)
+    left = [] if about is None else [rule for rule in rules if not _passes(rule, about, own)]
     passed: dict[int | None, bool] = {}
     for node, count in rows.items():
         if count not in passed:
+            about = facts(node) if left else None
             passed[count] = bool(rules) and (
-                not left or all(_passes(rule, facts(node), frozenset(("dataset",))) for rule in left)
+                about is None or all(_passes(rule, about, frozenset(("dataset",))) for rule in left)
             )
         if not passed[count]:
             try:
