@@ -89,7 +89,7 @@ class AuditLog:
         self._head_path = self.path.with_name(self.path.name + ".head")
         self._sync = sync
         self._lock = threading.Lock()
-        self._pid, self._fd, self._head_fd = -1, -1, -1
+        self._pid, self._fd, self._head_fd, self._inode = -1, -1, -1, -1
         self._end, self._seq, self._hash = 0, 0, GENESIS
         with self._lock:
             self._open()
@@ -186,14 +186,12 @@ class AuditLog:
         bytes."""
         while True:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
-            mine = os.fstat(self._fd)
             try:
-                if os.stat(self._at).st_ino == mine.st_ino:
-                    return mine.st_size
-            except FileNotFoundError:
-                return (
-                    mine.st_size
-                )  # it was taken away: what is written goes where it is, and verify says what is missing
+                found = os.stat(self._at)
+            except FileNotFoundError:  # taken away: what is written goes where it is; verify says what is missing
+                return os.fstat(self._fd).st_size
+            if found.st_ino == self._inode:  # which no other file has while this one is open
+                return found.st_size
             self._open()
 
     def close(self) -> None:
@@ -206,7 +204,7 @@ class AuditLog:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._head_fd = os.open(self._head_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._pid = os.getpid()
+        self._pid, self._inode = os.getpid(), os.fstat(self._fd).st_ino
         self._end, self._seq, self._hash = 0, 0, GENESIS
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         try:
@@ -280,8 +278,9 @@ class AuditLog:
             "previous": self._hash,
         }
         text = _canonical(fields)
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        line = f'{text[:-1]},"hash":"{digest}"}}\n'.encode()
+        raw = text.encode()
+        digest = hashlib.sha256(raw).hexdigest()
+        line = b'%b,"hash":"%b"}\n' % (raw[:-1], digest.encode())
         done = os.write(self._fd, line)
         if done != len(line):
             os.ftruncate(self._fd, self._end)
