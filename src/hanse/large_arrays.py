@@ -127,6 +127,8 @@ def settle() -> bool:
     """What was lent is lent no more. Returns whether anybody still looks at any of it, or at what was handed on: then
     that must not be written to."""
     with _lock:
+        if not _kept and not _gone:  # as after each small task
+            return False
         loans = [kept for kept in _kept if kept.loan]
         seen = any(look() is not None for look in [*_gone, *(kept.lent for kept in loans)])
         for kept in loans:

@@ -13,7 +13,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hanse.errors import TooLarge, WireError
 from hanse.messages import MAX_HEADER_BYTES, Buffered, Message, Record, head, payload
@@ -28,8 +28,7 @@ _READ_BYTES = 128 << 10
 _FDS_BYTES = socket.CMSG_SPACE(_MOST_FDS * array.array("i").itemsize)
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(NamedTuple):
     """One packet between agent and worker: what it is (``what``), JSON (``head``), bytes of small arrays, the
     descriptors of shared memory that came along, and ``rows`` of the table that an answer rests on; ``NO_ROWS`` where
     there is none."""
