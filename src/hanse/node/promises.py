@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hanse.errors import DataError
 from hanse.messages import Json, dumps, loads
-from hanse.node.kept import opened
+
+if TYPE_CHECKING:
+    import sqlite3
 
 FILE = "sums.db"
 _SCHEMA = "CREATE TABLE IF NOT EXISTS sums (step TEXT PRIMARY KEY, told TEXT NOT NULL) WITHOUT ROWID;"
@@ -32,6 +34,8 @@ class Promises(MutableMapping[str, Json]):
     @property
     def _db(self) -> sqlite3.Connection:
         if self._opened is None:
+            from hanse.node.kept import opened  # SQLite takes 1 MB, and most workers tell nothing for good
+
             self._opened = opened(
                 self._home / FILE,
                 _SCHEMA,
