@@ -368,6 +368,12 @@ def test_where_nothing_is_allowed_no_node_passes() -> None:
 
 
 def test_what_does_not_differ_between_nodes_is_asked_once() -> None:
-    same, rows = ByRule(DECIDES["what is the same"]), ByRule(DECIDES["rows"])
-    assert not asyncio.run(policy.refused([same, rows], {f"{20 + n % 2} {n}": 20 + n % 2 for n in range(99)}, _of))
+    same, rows, made = ByRule(DECIDES["what is the same"]), ByRule(DECIDES["rows"]), list[str]()
+
+    def facts(node: str) -> Facts:
+        made.append(node)
+        return _of(node)
+
+    assert not asyncio.run(policy.refused([same, rows], {f"{20 + n % 2} {n}": 20 + n % 2 for n in range(99)}, facts))
     assert (same.asked, rows.asked) == (1, 3)  # once of the first, and of each number of rows
+    assert made == ["20 0", "20 0", "21 1"]  # not for each rule
