@@ -14,13 +14,16 @@ References: Canonne, Kamath and Steinke 2020, "The discrete Gaussian for differe
 from __future__ import annotations
 
 import math
-from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hanse.errors import ConfigError
 from hanse.messages import Array
 from hanse.privacy.drawing import Draws
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 _FAR = 64  # times t: a Laplace proposal this far out has probability exp(-64), and is never taken
 _BATCH = 1 << 16
@@ -36,7 +39,7 @@ def sample(size: int, sigma: Fraction | int, draws: Draws) -> Array:
     Raises:
         ConfigError: σ is not above 0, or its numerator and denominator are too large for 64 bits.
     """
-    coins = _Acceptance(Fraction(sigma))
+    coins = _Acceptance(sigma)
     found = np.empty(size, np.int64)
     done = 0
     while done < size:
@@ -51,15 +54,16 @@ def sample(size: int, sigma: Fraction | int, draws: Draws) -> Array:
 class _Acceptance:
     """Whether a proposal is taken: γ = (|Y| t b² - a²)² / 2 a² b² t² for σ = a/b, without common factors."""
 
-    def __init__(self, sigma: Fraction) -> None:
-        a, b = sigma.numerator, sigma.denominator
+    def __init__(self, sigma: Fraction | int) -> None:
+        a, b = int(sigma.numerator), int(sigma.denominator)
         if a <= 0:
             raise ConfigError(f"the deviation of noise is {sigma}; expected a number above 0")
         self.scale = t = a if b == 1 else a // b + 1
         common = math.gcd(t * b * b, a * a)
         self._times, self._less = t * b * b // common, a * a // common
-        rest = Fraction(common * common, 2 * a * a * b * b * t * t)
-        self._over, self._under = rest.numerator, rest.denominator
+        over, under = common * common, 2 * a * a * b * b * t * t
+        shared = math.gcd(over, under)
+        self._over, self._under = over // shared, under // shared
         if (self._times * _FAR * t) ** 2 * self._over >= 1 << 62 or self._under * _FAR >= 1 << 62:
             raise ConfigError(f"the deviation {sigma} of discrete noise is too large, or too fine, for exact sampling")
 
