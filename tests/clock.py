@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from datetime import datetime, timedelta
 from types import ModuleType, SimpleNamespace
 from typing import Any, TypeVar
 
@@ -47,3 +48,14 @@ def jumping(main: Coroutine[Any, Any, Found], *modules: ModuleType) -> Found:
         for module in modules:
             patch.setattr(module, "time", SimpleNamespace(monotonic=now, perf_counter=now, time=time.time))
         return runner.run(main)
+
+
+def off_by(by: timedelta) -> type[datetime]:
+    """A clock of days that is off by so much: put in the place of a module's ``datetime``."""
+
+    class Off(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + by
+
+    return Off

@@ -34,6 +34,7 @@ from hanse.node.settings import NodeSettings, Policy
 from hanse.transport import Progress
 from hanse.transports._grpc_channel import server_credentials
 from hanse.transports._grpc_coordinator import GrpcCoordinator
+from tests.clock import off_by
 from tests.waiting import PATIENCE, eventually
 
 X = {"x": np.zeros(16, np.float32)}
@@ -79,7 +80,7 @@ def test_a_decision_by_a_wrong_clock_is_dated_and_signed_anew(tmp_path: Path, da
             await node.propose(bundle, expires=(datetime.now(UTC) + timedelta(days=2000)).isoformat())
             approvals = node.agent.approvals
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("hanse.node.approvals.datetime", _Off(timedelta(days=days)))
+                patch.setattr("hanse.node.approvals.datetime", off_by(timedelta(days=days)))
                 given = approvals.approve("run-1", bundle.sha256, actor="owner", days=30)
                 if revoked:
                     approvals.revoke("run-1", bundle.sha256, actor="owner")
@@ -120,19 +121,6 @@ def loads_of_the_identity() -> Iterator[list[Path]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hanse.node.agent.load_identity", load)
         yield loads
-
-
-class _Off:
-    """A clock that is off by so much."""
-
-    def __init__(self, by: timedelta) -> None:
-        self._by = by
-
-    def now(self, zone: Any) -> datetime:
-        return datetime.now(zone) + self._by
-
-    def fromisoformat(self, text: str) -> datetime:
-        return datetime.fromisoformat(text)
 
 
 def test_what_its_owner_has_to_do_something_about(tmp_path: Path) -> None:
@@ -543,11 +531,6 @@ def test_an_approval_that_had_ended_when_the_audit_log_was_written_has_ended(
 ) -> None:
     """The clock was put back while the node was off: by it, the approval went on."""
 
-    class Later(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> Any:
-            return datetime.now(tz) + timedelta(days=3)
-
     async def main() -> None:
         bundle = probe()
         async with running(tmp_path) as node:
@@ -558,7 +541,7 @@ def test_an_approval_that_had_ended_when_the_audit_log_was_written_has_ended(
             given = node.agent.approvals.get("run-1")
             node.agent.gate.standing.give(given, datetime.now(UTC) + timedelta(days=2), "owner")
             with monkeypatch.context() as later:
-                later.setattr("hanse.store.audit.datetime", Later)
+                later.setattr("hanse.store.audit.datetime", off_by(timedelta(days=3)))
                 node.agent.audit.append("owner", "something", "else")
         async with running(tmp_path) as node:
             assert "at the last line of the audit log: it was put back" in caplog.text

@@ -22,6 +22,7 @@ from hanse.errors import ConfigError, Conflict, NotApproved, NotFound, WireError
 from hanse.messages import dumps
 from hanse.node.approvals import Approvals, Proposal
 from hanse.node.settings import FILE, NodeSettings, Policy, TaskLimits
+from tests.clock import off_by
 from tests.waiting import PATIENCE
 
 
@@ -98,16 +99,11 @@ def test_what_was_read_is_forgotten_when_it_is_taken_away_or_comes(approvals: Ap
 
 
 def test_what_was_read_expires(approvals: Approvals, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Later(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> Any:
-            return datetime.now(tz) + timedelta(days=2)
-
     found = receive(approvals)
     approvals.approve("run-1", actor="ada", days=1)
     assert approvals.approved("run-1", found.sha256)
     statements = reads(approvals)
-    monkeypatch.setattr("hanse.node.approvals.datetime", Later)
+    monkeypatch.setattr("hanse.node.approvals.datetime", off_by(timedelta(days=2)))
     with pytest.raises(NotApproved, match="expired"):
         approvals.approved("run-1", found.sha256)
     assert not statements
@@ -390,15 +386,10 @@ def test_a_clock_that_is_put_back_does_not_give_back_what_had_ended(approvals: A
 
 
 def test_what_a_task_finds_ended_has_ended(approvals: Approvals, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Later(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> Any:
-            return datetime.now(tz) + timedelta(days=2)
-
     found = receive(approvals)
     approvals.approve("run-1", actor="ada", days=1)
     with monkeypatch.context() as later:
-        later.setattr("hanse.node.approvals.datetime", Later)
+        later.setattr("hanse.node.approvals.datetime", off_by(timedelta(days=2)))
         with pytest.raises(NotApproved, match="expired$"):
             approvals.approved("run-1", found.sha256)
     with pytest.raises(NotApproved, match="put back"):

@@ -12,9 +12,8 @@ import sys
 import tempfile
 import threading
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,6 +22,7 @@ from hypothesis import strategies as st
 from hanse.disk_faults import disk_fault
 from hanse.errors import ConfigError, Tampered
 from hanse.store.audit import GENESIS, AuditLog
+from tests.clock import off_by
 from tests.examples import examples
 
 
@@ -313,12 +313,7 @@ def dated(folder: Path, monkeypatch: pytest.MonkeyPatch, *days_ago: float) -> Au
 
 
 def _now(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
-    class Clock(datetime):
-        @classmethod
-        def now(cls, zone: Any = None) -> datetime:  # type: ignore[override]
-            return datetime.now(zone) + timedelta(days=days)
-
-    monkeypatch.setattr("hanse.store.audit.datetime", Clock)
+    monkeypatch.setattr("hanse.store.audit.datetime", off_by(timedelta(days=days)))
 
 
 def test_old_lines_go_and_the_rest_is_verified_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
