@@ -130,12 +130,10 @@ class PolicyFiles:
             if not stat.S_ISDIR(status.st_mode):  # each decision looks: one call for a file
                 return (_mark("", status),), status.st_ctime
             found, at = [], status.st_ctime  # when a file came or went
-            with os.scandir(self._at) as entries:
-                for entry in entries:
-                    if _counts(entry):
-                        status = entry.stat()
-                        found.append(_mark(entry.name, status))
-                        at = max(at, status.st_ctime)
+            for entry in _counting(self._at):
+                status = entry.stat()
+                found.append(_mark(entry.name, status))
+                at = max(at, status.st_ctime)
             return tuple(sorted(found)), at
         except OSError:
             return (), _gone(self._path)
@@ -176,12 +174,13 @@ def _gone(path: Path) -> float:
 def _places(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    with os.scandir(path) as entries:
-        return sorted(path / entry.name for entry in entries if _counts(entry))
+    return sorted(path / entry.name for entry in _counting(path))
 
 
-def _counts(entry: os.DirEntry[str]) -> bool:
-    return not entry.name.startswith(".") and _meant(entry)
+def _counting(folder: str | Path) -> list[os.DirEntry[str]]:
+    """The entries of a folder that count as policies."""
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if not entry.name.startswith(".") and _meant(entry)]
 
 
 def _meant(entry: os.DirEntry[str]) -> bool:
