@@ -195,8 +195,9 @@ class Loop:
                 whole = replace(ask, fewest=max(1, self.config.min_completed))
                 gathered = (await self._gather(ask).collect(whole, asks, sky.exchange)).among(self.nodes, step)
                 told, gathered = await self._tell(ask, state, gathered)
-                over = told is None and bool(gathered.told.get("over"))
-                anew: State | None = anew_of(self.algorithm, state) if over else None
+                anew: State | None = None
+                if told is None and gathered.told.get("over"):  # other attempts would fail, too
+                    anew = anew_of(self.algorithm, state)
                 changed = transforms.report(self.transforms, [answer.metrics for answer in gathered.answers])
                 self._close(record, gathered, sky, began)
                 if self.admission is not None:
@@ -205,7 +206,7 @@ class Loop:
                 if told is None:
                     failed += 1
                     record.status = "failed"
-                    if anew is not None:  # other attempts would fail, too, so the step is left behind
+                    if anew is not None:  # the step is left behind
                         state, step = anew, step + 1
                 else:
                     if self.config.fraction < 1:
@@ -214,11 +215,11 @@ class Loop:
                     record.metrics = {**self.algorithm.metrics(state), **changed}
                 if writing is not None:
                     await writing
-                went_on = told is not None or anew is not None
-                keep = told is not None and (ask.checkpoint or time.perf_counter() - kept >= REPEATABLE_SECONDS)
-                keep = keep or anew is not None  # what was asked after it is of this state, and is asked once
+                long = time.perf_counter() - kept >= REPEATABLE_SECONDS
+                # of a step that is left behind, too: what is asked after it is of this state, and is asked once
+                keep = anew is not None or (told is not None and (ask.checkpoint or long))
                 try:
-                    if went_on:
+                    if told is not None or anew is not None:
                         ask = self.algorithm.ask(state)
                         if isinstance(ask, Done):
                             keep = False

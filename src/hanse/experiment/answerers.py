@@ -25,9 +25,8 @@ class Answerers:
         self._awake: dict[str, Answerer] = {}  # that have their rows at hand, least recently asked first
         self._asleep: dict[str, Answerer] = {}  # that only remember
         self._busy: dict[str, Answerer] = {}  # that are at work
-        self._tasks: dict[
-            str, int
-        ] = {}  # of each of these; mostly one, but what nobody waits for is worked on to its end
+        # of each of these; mostly one, but what nobody waits for is worked on to its end
+        self._tasks: dict[str, int] = {}
         self._looking = threading.Lock()
 
     def __len__(self) -> int:
