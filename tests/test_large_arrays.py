@@ -357,18 +357,18 @@ def test_what_was_sent_is_written_over_only_by_who_says_so(sent: tuple[int, list
     other = empty(SIZE, F4)
     other.fill(5)
     assert not given[0].any()
-    array = large_arrays.over(given[0])
+    array = large_arrays.in_place_of(given[0])
     assert (array.shape, array.dtype) == (given[0].shape, F4)
     array += 3
     assert os.pread(fd, LARGE_BYTES, 0) == np.full(SIZE, 3, F4).tobytes()
     assert large_arrays.on_loan({"x": array}) == fd
-    part = large_arrays.over(given[0][1:])
+    part = large_arrays.in_place_of(given[0][1:])
     part += 1
     assert array[:, 0].tolist() == [3, 4]
     assert large_arrays.on_loan({"x": part}) is None  # it does not lie there from the first byte on
     elsewhere = [given[0][:, 1:], np.zeros(SIZE, F4), np.zeros((0, 3), F4)]
     for found in elsewhere:
-        made = large_arrays.over(found)
+        made = large_arrays.in_place_of(found)
         made[...] = 9
         assert made.shape == found.shape
     assert array[0].max() == 3
@@ -394,7 +394,7 @@ def test_what_was_sent_and_is_looked_at_no_more_is_lent_as_any_other(sent: tuple
 def test_an_array_that_nobody_lent_is_not_written_over(sharing: None) -> None:
     for array in (empty(SIZE, F4), np.ones(5, F4)):
         array.fill(1)
-        large_arrays.over(array).fill(2)
+        large_arrays.in_place_of(array).fill(2)
         assert (array == 1).all()
 
 

@@ -207,7 +207,7 @@ class Answerer:
         combine, terms = asked.combine, asked.terms
 
         def answer(ask: Record) -> Contribution:
-            # before the answer, which may lie where the ask does (:func:`hanse.large_arrays.over`)
+            # before the answer, which may lie where the ask does (:func:`hanse.large_arrays.in_place_of`)
             promised, key, steps = terms.guarantee, None, None
             if promised is not None:
                 key = self._key(ask, asked)

@@ -12,7 +12,7 @@ through the file (:func:`puts`).
 Where a process says that it hands arrays on (:func:`share`), one of over :data:`SHARED_BYTES` lies in memory that
 another process can map (:func:`handed`), and needs not be copied for it: there would be no room for both. What the
 other process does not need any more it lends for the next one (:func:`lend`); and what it sent, for what is sent back
-(:func:`over`).
+(:func:`in_place_of`).
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def lend(memory: _Bytes, fd: int, look: Callable[[], _Bytes | None] = _nobody) -
         _kept.append(_Kept(look, memory, fd, loan=True))
 
 
-def over(array: Array) -> Array:
+def in_place_of(array: Array) -> Array:
     """An array of this one's shape and type, to be written to, for who does not need what this one holds any more: it
     lies in the same place where that was lent, and elsewhere otherwise."""
     with _lock:

@@ -16,7 +16,7 @@ from hanse import spans
 from hanse.codec import encode
 from hanse.errors import ConfigError
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
-from hanse.large_arrays import over
+from hanse.large_arrays import in_place_of
 from hanse.messages import Array, Json, Record
 from hanse.typed import Typed
 
@@ -64,7 +64,7 @@ class Probe:
         value = np.float32(site.rng("probe", ask.round).random())
         # Zeroing fresh pages of a large array would cost more than all else a node does. Memory of an answer
         # that somebody still has is not used again: it may have to be sent once more.
-        x = over(ask.x)
+        x = in_place_of(ask.x)
         x.fill(value)
         return Contribution(Record({}, {"x": x}))
 

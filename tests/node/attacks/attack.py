@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from hanse.kinds import Combine, Contribution, Done
-from hanse.large_arrays import empty, over
+from hanse.large_arrays import empty, in_place_of
 from hanse.messages import Record
 
 NEEDS_DATA = False
@@ -58,7 +58,7 @@ class Attack:
         elif do == "twice":
             arrays["x"] = np.concatenate([ask.arrays["x"]] * 2)
         elif do in ("fill over", "fill over and keep"):
-            arrays["x"] = over(ask.arrays["x"])
+            arrays["x"] = in_place_of(ask.arrays["x"])
             arrays["x"] += ask.data["value"]
             if do != "fill over":
                 site.memory["kept"] = arrays["x"]
