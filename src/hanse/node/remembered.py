@@ -15,7 +15,6 @@ import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 from hanse import policy
@@ -28,20 +27,6 @@ _PASSING = frozenset({"step", "round", "exchange"})  # facts that are others in 
 _TIME = "time"
 _MINUTE = timedelta(minutes=1)
 _COMPARED = frozenset({str, int, float, tuple, Data})  # what is equal is the same; anything else only where it is one
-
-
-class _Narrowed:
-    """A rule that is handed what it says that it reads; of the time, the minute."""
-
-    def __init__(self, rule: Rule, reads: frozenset[str]) -> None:
-        self.name = str(getattr(rule, "name", type(rule).__name__))
-        self._rule, self._reads = rule, reads
-
-    def decide(self, facts: Facts) -> Any:
-        seen = SimpleNamespace(**{name: getattr(facts, name) for name in self._reads})
-        if _TIME in self._reads:
-            seen.time = _minute(seen.time)
-        return self._rule.decide(seen)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +51,7 @@ class RememberedRules:
         self.rules = rules
         self._following = [rule for rule in rules if hasattr(rule, "decides_by")]
         self._by: list[Json] | None = None
-        self._narrowed: list[_Narrowed] = []
+        self._narrowed: list[policy.Narrowed] = []
         self._others: list[Rule] = []  # that are asked each time
         self._read: Callable[[Facts], tuple[Any, ...]] = operator.attrgetter("run", "bundle")
         self._timed = False
@@ -104,7 +89,7 @@ class RememberedRules:
             if reads is None or reads & _PASSING:
                 self._others.append(rule)
             else:
-                self._narrowed.append(_Narrowed(rule, reads))
+                self._narrowed.append(policy.Narrowed(rule, reads))
                 names |= reads
         self._timed = _TIME in names
         self._read = operator.attrgetter(*sorted(names - {_TIME}))

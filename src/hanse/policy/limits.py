@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hanse.facts import Facts
 from hanse.messages import Json
@@ -14,6 +15,7 @@ from hanse.rule import Decision
 class Limits:
     policy: Mapping[str, Json]
     name: str = "limits"
+    reads: ClassVar = frozenset({"bytes", "step"})
 
     def decide(self, facts: Facts) -> Decision:
         if facts.bytes > self.policy["message_bytes"]:
