@@ -236,16 +236,3 @@ __all__ = [
     "settings",
     "simulated",
 ]
-__all__ = [
-    "Narrowed",
-    "alone",
-    "asked_alone",
-    "check",
-    "decide",
-    "enforce",
-    "named",
-    "refused",
-    "rules",
-    "settings",
-    "simulated",
-]
