@@ -894,8 +894,10 @@ def test_facts_that_rules_see(tmp_path: Path) -> None:
             found = (await node.propose(bundle)).data
             assert found["decision"] == "pending"
             kept = node.agent.approvals.get("run-1")
-            said = await node.agent.gate._known.facts(
-                kept, operation="answer", combine="sum", step=3, round=1, nbytes=100
+            last = await node.agent.gate._known.facts(kept)
+            assert (last.step, last.operation) == (103, "proposal")
+            said = last.of_another(
+                step=3, exchange=0, operation="answer", combine="sum", round=1, bytes=100, time=last.time
             )
             version = Catalogue(tmp_path).get("visits").version
             assert dataclasses.asdict(said) == {

@@ -45,7 +45,12 @@ class Asked:
 
 
 def decide(rules: RememberedRules, known: Facts) -> tuple[Sequence[Decision], str]:
-    return asyncio.run(rules.decide(known, rules.decides_by()))
+    return decided(rules, known, rules.decides_by())
+
+
+def decided(rules: RememberedRules, known: Facts, by: list[Any]) -> tuple[Sequence[Decision], str]:
+    said = rules.decide(known, by)
+    return said if isinstance(said, tuple) else asyncio.run(said)
 
 
 def test_a_rule_is_asked_again_only_where_what_it_reads_is_another_one() -> None:
@@ -96,8 +101,8 @@ def test_another_version_is_asked_again_and_one_that_changed_meanwhile_is_not_re
     rule.decide = lambda facts: (setattr(rule, "version", "4"), Asked.decide(rule, facts))[1]  # type: ignore[method-assign]
     rule.version = "3"
     before = rules.decides_by()
-    asyncio.run(rules.decide(FINE, before))
-    asyncio.run(rules.decide(FINE, before))
+    decided(rules, FINE, before)
+    decided(rules, FINE, before)
     assert len(rule.times) == 4
 
 

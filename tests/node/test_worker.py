@@ -441,7 +441,7 @@ def test_what_is_kept_of_an_ask_is_told_of_that_ask_and_not_of_the_next(second: 
             for ask, before in ((first, b""), (other, note(FREED))):
                 process.lent = _Lent()
                 process.lent.add(ask)
-                asked = asyncio.create_task(process.ask(b"task"))
+                asked = asyncio.ensure_future(process.ask(b"task"))
                 if before:
                     its.sendall(before)
                     while first.lent:

@@ -172,7 +172,7 @@ class Approvals:
         )
         self._home = home
         self._read: dict[tuple[str, str], Proposal] = {}
-        self._until: dict[tuple[str, str], datetime] = {}  # of those of them that are approved
+        self._until: dict[tuple[str, str], tuple[datetime, Proposal]] = {}  # those of them that are approved
         self._changes = Changes(self._db, home / "approvals.db")
         self._read_at: object = None
         self._clock = ""  # the time that :meth:`end_by` was told last
@@ -264,10 +264,10 @@ class Approvals:
 
     def approved(self, run: str, sha256: str) -> Proposal:
         """The proposal that allows a task of this run and hash. Raises ``NotApproved``."""
-        self._look()
-        until = self._until.get((run, sha256))
-        if until is not None and datetime.now(UTC) < until:  # approved, and nothing was written since
-            return self._read[run, sha256]
+        if self._changes.mark() == self._read_at:
+            known = self._until.get((run, sha256))
+            if known is not None and datetime.now(UTC) < known[0]:  # approved, and nothing was written since
+                return known[1]
         found = self.decision(run, sha256)
         if found is None:
             raise NotApproved(f"hash {sha256[:12]}… was never proposed to this node for run {run[:80]!r}")
@@ -276,7 +276,7 @@ class Approvals:
             if found.decision == "accept" and why == "expired":
                 why = self._why_expired(found)
             raise NotApproved(f"the owner's approval of run {run!r}, hash {sha256[:12]}…: {why}")
-        self._until[run, sha256] = _time(found.until)
+        self._until[run, sha256] = _time(found.until), found
         return found
 
     def _why_expired(self, found: Proposal) -> str:

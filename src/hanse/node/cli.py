@@ -226,8 +226,6 @@ def policy_set(home: Path, key: str, value: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def audit(home: Path, verify: bool, last: int, as_json: bool) -> None:
     """What was asked of this node and what it answered."""
-    import dataclasses
-
     from hanse.store.audit import AuditLog
 
     log = AuditLog(joined(home) / "audit.jsonl")
@@ -235,7 +233,7 @@ def audit(home: Path, verify: bool, last: int, as_json: bool) -> None:
     shown = entries[-last:] if last else entries
     if as_json:
         for entry in shown:
-            click.echo(json.dumps(dataclasses.asdict(entry), ensure_ascii=False))
+            click.echo(json.dumps(entry._asdict(), ensure_ascii=False))
     else:
         rows = [(e.seq, e.time[:19], e.actor, e.action, e.subject, _brief(e.detail)) for e in shown]
         click.echo(table(("seq", "time", "who", "what", "run", "detail"), rows))

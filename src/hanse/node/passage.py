@@ -23,7 +23,7 @@ from hanse.node.approvals import Approvals, Proposal
 from hanse.node.catalogue import Catalogue
 from hanse.node.dataset import Dataset
 from hanse.node.promises import Promises
-from hanse.node.remembered import RememberedRules
+from hanse.node.remembered import Decided, RememberedRules
 from hanse.node.settings import TaskLimits
 from hanse.node.spending import Book, Reservation
 from hanse.node.worker import Worked
@@ -136,46 +136,60 @@ class KnownFacts:
         self._catalogue, self._file, self._worker = Catalogue(home), home / "catalogue.json", worker
         self._datasets: dict[str, Dataset] = {}
         self._read_at: tuple[int, int, int] | None = None
-        self._said: tuple[Mapping[str, Json], dict[str, Json]] = ({}, {})  # of the bundle that was asked of last
+        self._first: Facts | None = None  # of the first task of the run that was asked last, and what it follows from
+        self._from: tuple[Mapping[str, Json], Proposal, Dataset | None, str, tuple[str, ...]] | None = None
 
-    async def __call__(self, task: Passage) -> None:
-        data = task.data
-        found = round_of(data["ask"])
+    def __call__(self, task: Passage) -> Awaitable[None] | None:
+        found = round_of(task.data["ask"])
         if found is not None and (not isinstance(found, int) or isinstance(found, bool)):
             raise WireError("a round is a whole number")
-        task.facts = await self.facts(
-            task.proposal,
-            sender=task.peer,
-            operation=data["op"],
-            combine=data["combine"],
+        learned = self._worker.known(task.proposal.sha256)
+        if learned is None:
+            return self._learn(task, found)
+        self._found(task, learned, found)
+        return None
+
+    async def _learn(self, task: Passage, round: int | None) -> None:
+        self._found(task, await self._worker.learn(task.proposal.text, task.proposal.sha256), round)
+
+    def _found(self, task: Passage, learned: Mapping[str, Json], round: int | None) -> None:
+        data = task.data
+        task.facts = self._of_run(learned, task.proposal, task.peer).of_another(
             step=data["step"],
             exchange=data["exchange"],
-            round=found,
-            nbytes=task.message.body.nbytes,
+            operation=data["op"],
+            combine=data["combine"],
+            round=round,
+            bytes=task.message.body.nbytes,
+            time=now(),
         )
 
-    async def facts(
-        self,
-        proposal: Proposal,
-        *,
-        sender: str = COORDINATOR,
-        operation: str = "proposal",
-        combine: str = "",
-        step: int | None = None,
-        exchange: int = 0,
-        round: int | None = None,
-        nbytes: int = 0,
-    ) -> Facts:
-        """Of a task of this proposal; of its last, where no ``step`` is given."""
+    async def facts(self, proposal: Proposal) -> Facts:
+        """Of the last task of a run, before it is asked."""
         learned = self._worker.known(proposal.sha256) or await self._worker.learn(proposal.text, proposal.sha256)
-        if self._said[0] is not learned:  # of a bundle that is known it is the same for each of its tasks
-            told = told_in_json(learned)
-            del told["dataset"]
-            self._said = learned, told
-        said, dataset = self._said[1], None
-        if said["needs_data"]:
-            dataset = self._approved(proposal, learned["dataset"])
-        return Facts(
+        first = self._of_run(learned, proposal, COORDINATOR)
+        last = max(0, first.steps - 1)
+        return first.of_another(
+            step=last, exchange=0, operation=first.operation, combine="", round=None, bytes=0, time=now()
+        )
+
+    def _of_run(self, learned: Mapping[str, Json], proposal: Proposal, sender: str) -> Facts:
+        """Of the first task of a run, not asked yet: most facts are the same for each of its tasks. They are made anew
+        where anything that they follow from is another one."""
+        dataset = self._approved(proposal, learned["dataset"]) if learned["needs_data"] else None
+        exposed, known = self._worker.exposed, self._from
+        if (
+            self._first is not None
+            and known is not None
+            and known[0] is learned
+            and known[1] is proposal
+            and known[2] is dataset
+            and known[3:] == (sender, exposed)
+        ):
+            return self._first
+        said = told_in_json(learned)
+        del said["dataset"]
+        self._first = Facts(
             **said,
             sender=sender,
             proposer=proposal.proposer,
@@ -184,15 +198,17 @@ class KnownFacts:
             bundle=proposal.sha256,
             dataset=Data(name=dataset.name, version=dataset.version, tags=dataset.tags) if dataset else None,
             rows=dataset.units if dataset else None,
-            step=max(0, said["steps"] - 1) if step is None else step,
-            exchange=exchange,
-            operation=operation,
-            combine=combine,
-            round=round,
-            bytes=nbytes,
-            exposed=self._worker.exposed,
+            step=0,
+            exchange=0,
+            operation="proposal",
+            combine="",
+            round=None,
+            bytes=0,
+            exposed=exposed,
             time=now(),
         )
+        self._from = (learned, proposal, dataset, sender, exposed)
+        return self._first
 
     def _approved(self, proposal: Proposal, bound: Json) -> Dataset:
         """The dataset, if what was approved, what the hash binds and what is here are the same."""
@@ -246,10 +262,18 @@ class Allowed:
             and (task.facts is task.allowed or task.facts == task.allowed)
         ):
             return None
-        return self._ask(task, self._asked, by)
+        asked = self._asked
+        said = asked.decide(task.facts, by)
+        if not isinstance(said, tuple):
+            return self._later(task, asked, by, said)
+        self._decided(task, asked, by, said)
+        return None
 
-    async def _ask(self, task: Passage, asked: RememberedRules, by: list[Json]) -> None:
-        said, task.decided = await asked.decide(task.facts, by)
+    async def _later(self, task: Passage, asked: RememberedRules, by: list[Json], said: Awaitable[Decided]) -> None:
+        self._decided(task, asked, by, await said)
+
+    def _decided(self, task: Passage, asked: RememberedRules, by: list[Json], decided: Decided) -> None:
+        said, task.decided = decided
         policy.check(said)
         task.allowed, task.allowed_by = task.facts, (asked, by)
 

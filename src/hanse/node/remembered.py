@@ -12,7 +12,7 @@ Only a yes is remembered, of this version of whatever rules follow (``decides_by
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,6 +27,8 @@ _PASSING = frozenset({"step", "round", "exchange"})  # facts that are others in 
 _TIME = "time"
 _MINUTE = timedelta(minutes=1)
 _COMPARED = frozenset({str, int, float, tuple, Data})  # what is equal is the same; anything else only where it is one
+
+Decided = tuple[Sequence[Decision], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +64,24 @@ class RememberedRules:
         changes meanwhile is asked again. Raises what cannot be read."""
         return [rule.decides_by() for rule in self._following]
 
-    async def decide(self, facts: Facts, by: list[Json]) -> tuple[Sequence[Decision], str]:
+    def decide(self, facts: Facts, by: list[Json]) -> Decided | Coroutine[Any, Any, Decided]:
         """What was said, less what is remembered where others were asked, and who in particular decided
-        (:func:`hanse.policy.named`). ``by``: of :meth:`decides_by`. Raises as :func:`hanse.policy.decide`."""
+        (:func:`hanse.policy.named`); to be waited for only where a rule is asked that is. ``by``: of
+        :meth:`decides_by`. Raises as :func:`hanse.policy.decide`."""
         if by != self._by:
             self._sort(by)
         yes = self._yes.get(facts.run)
-        if yes is not None and self._same(facts, yes):
-            if not self._others:
-                return yes.said, yes.by
-            said = await policy.decide(self._others, facts)
-            return said, "; ".join(filter(None, (yes.by, policy.named(said))))
+        if yes is None or not self._same(facts, yes):
+            return self._anew(facts, by)
+        if not self._others:
+            return yes.said, yes.by
+        said = policy.ask(self._others, facts)
+        return _together(yes, said) if isinstance(said, list) else self._later(yes, said)
+
+    async def _later(self, yes: _Yes, said: Awaitable[Sequence[Decision]]) -> Decided:
+        return _together(yes, await said)
+
+    async def _anew(self, facts: Facts, by: list[Json]) -> Decided:
         said = await policy.decide([*self._narrowed, *self._others], facts)
         first = said[: len(self._narrowed)]
         if first and all(one.allowed for one in first) and by == self._by and by == self.decides_by():
@@ -108,6 +117,12 @@ class RememberedRules:
             del self._yes[next(iter(self._yes))]
         begin = _minute(facts.time)
         self._yes[facts.run] = _Yes(self._read(facts), begin, begin + _MINUTE, said, policy.named(said))
+
+
+def _together(yes: _Yes, said: Sequence[Decision]) -> Decided:
+    """What the others say, and who decided with those whose yes is remembered."""
+    by = policy.named(said)
+    return said, f"{yes.by}; {by}" if yes.by and by else yes.by or by
 
 
 def _alike(values: tuple[Any, ...], before: tuple[Any, ...]) -> bool:

@@ -61,6 +61,9 @@ class Reservation:
     facts: Facts | None = None
 
 
+_FREE = Reservation(-1, "", "", {})  # of all that no ledger counts
+
+
 @dataclass(frozen=True, slots=True)
 class Spent:
     """One account, for the owner's eyes. ``said``: what was spent of how much, in words."""
@@ -118,7 +121,7 @@ class Book:
         """
         accounts = self._accounts(facts)
         if not accounts:
-            return Reservation(next(self._numbers), "", facts.run, {})
+            return _FREE
         named = digest_of(facts, ask)
         charges: dict[str, tuple[Account, Json]] = {}
         with self._lock:
@@ -236,6 +239,8 @@ class Book:
     def release(self, reservation: Reservation) -> None:
         """Gives back what was set aside; of an answer that was settled, nothing is. What was booked ahead and cannot be
         taken back, as the disk fails, counts as spent when the node starts again."""
+        if reservation is _FREE:
+            return
         with self._lock:
             self._forget_reservation(reservation)
             ahead = self._ahead.pop(reservation.number, None)

@@ -21,7 +21,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,17 +125,24 @@ class _Process:
                 os.close(fd)
             raise WireError("it answered without a question")
 
-    async def ask(self, raw: bytes, fds: Sequence[int] = ()) -> Packet:
-        self.answer = self.loop.create_future()
+    def ask(self, raw: bytes, fds: Sequence[int] = ()) -> Awaitable[Packet]:
+        answer = self.answer = self.loop.create_future()
         try:
             done = send(self.sock, raw, fds)
             if done < len(raw):
-                await self.loop.sock_sendall(self.sock, memoryview(raw)[done:])
+                return self._ask_on(memoryview(raw)[done:], answer)
         except BlockingIOError:  # cannot be: it has read all that was sent before
             self.end("it does not read what it is sent")
         except OSError:
             self.end("")
-        return await self.answer
+        return answer
+
+    async def _ask_on(self, rest: memoryview, answer: asyncio.Future[Packet]) -> Packet:
+        try:
+            await self.loop.sock_sendall(self.sock, rest)
+        except OSError:
+            self.end("")
+        return await answer
 
     def stop(self) -> bool:
         """Begins to stop the task in work, whose asker is gone; returns whether there is one."""

@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import shutil
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
+from typing import Any
 
 from hanse.errors import HanseError, NotAllowed, NotApproved
 from hanse.flower.installed import packages
@@ -81,12 +82,15 @@ class Workers:
         """The facts of a bundle; no code of a plan runs for them. See :meth:`hanse.node.worker.Worker.learn`."""
         return await self.plain.learn(text, sha256)
 
-    async def answer(self, task: Record, text: str, progress: Progress = lambda: None) -> Worked:
+    def answer(self, task: Record, text: str, progress: Progress = lambda: None) -> Coroutine[Any, Any, Worked]:
         """The reply to an approved task. Raises as :meth:`hanse.node.worker.Worker.answer`, and ``NotAllowed`` where a
         plan cannot be shut in."""
         of_plan = self._plan(text, task.data["bundle"])
         if of_plan is None:
-            return await self.plain.answer(task, text, progress)
+            return self.plain.answer(task, text, progress)
+        return self._shut_in(of_plan, task, text, progress)
+
+    async def _shut_in(self, of_plan: tuple[str, str], task: Record, text: str, progress: Progress) -> Worked:
         worker = await self._caged(of_plan)
         self._runs.add(str(task.data["run"]))
         return await worker.answer(task, text, progress)

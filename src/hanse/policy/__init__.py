@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -62,6 +62,14 @@ async def decide(rules: Sequence[Rule], facts: Facts, seconds: float = SECONDS) 
     """What every rule says. One that raises, takes longer than ``seconds`` or says something else than a decision
     says no. Those that wait, wait together. Raises ``NotNow`` where a rule can say nothing now, for a reason that
     passes."""
+    said = ask(rules, facts, seconds)
+    return said if isinstance(said, list) else await said
+
+
+def ask(
+    rules: Sequence[Rule], facts: Facts, seconds: float = SECONDS
+) -> list[Decision] | Coroutine[Any, Any, list[Decision]]:
+    """As :func:`decide`; to be waited for only where one of the rules is, which few are."""
     said: list[Any] = []
     waiting = []
     for rule in rules:
@@ -79,11 +87,15 @@ async def decide(rules: Sequence[Rule], facts: Facts, seconds: float = SECONDS) 
         else:
             one = _failed(rule, TypeError())
         said.append(one)
-    if waiting:
-        heard = await asyncio.gather(*(_wait(rules[i], said[i], seconds) for i in waiting))
-        for i, decision in zip(waiting, heard, strict=True):
-            fine = isinstance(decision, Decision) and isinstance(decision.allowed, bool)
-            said[i] = decision if fine else _failed(rules[i], TypeError())
+    return _heard(rules, said, waiting, seconds) if waiting else said
+
+
+async def _heard(rules: Sequence[Rule], said: list[Any], waiting: Sequence[int], seconds: float) -> list[Decision]:
+    """What they say, of whom those at these places are waited for."""
+    heard = await asyncio.gather(*(_wait(rules[i], said[i], seconds) for i in waiting))
+    for i, decision in zip(waiting, heard, strict=True):
+        fine = isinstance(decision, Decision) and isinstance(decision.allowed, bool)
+        said[i] = decision if fine else _failed(rules[i], TypeError())
     return said
 
 

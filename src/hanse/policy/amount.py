@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hanse.facts import Facts
 from hanse.messages import Json
-from hanse.rule import Decision
+from hanse.rule import Decision, allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Amount:
             return Decision(
                 False, self.name, f"round {facts.round} was not consented to: this run has {facts.rounds} rounds"
             )
-        return Decision(True, self.name)
+        return allowed(self.name)
 
 
 RULE = Amount

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from hanse.facts import Facts
 from hanse.messages import Json
-from hanse.rule import Decision
+from hanse.rule import Decision, allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Limits:
                 f"step {facts.step} is over this node's limit of {self.policy['steps']} steps",
                 f"limits.steps {facts.step + 1}",
             )
-        return Decision(True, self.name)
+        return allowed(self.name)
 
 
 RULE = Limits

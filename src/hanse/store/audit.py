@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hanse.errors import ConfigError, Tampered
 from hanse.json_writer import writer
@@ -42,8 +42,7 @@ _TAIL_BYTES = 64 << 10
 _KEYS = {"seq", "time", "actor", "action", "subject", "detail", "previous", "hash"}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One line: who (``actor``) did what (``action``) to what (``subject``), when (UTC)."""
 
     seq: int
@@ -268,17 +267,18 @@ class AuditLog:
 
     def _write(self, actor: str, action: str, subject: str, detail: Mapping[str, Json]) -> Entry:
         now = datetime.now(UTC).isoformat(timespec="microseconds")
-        fields: dict[str, Json] = {
-            "seq": self._seq + 1,
-            "time": now,
-            "actor": actor,
-            "action": action,
-            "subject": subject,
-            "detail": detail,
-            "previous": self._hash,
-        }
-        text = _canonical(fields)
-        raw = text.encode()
+        seq, previous = self._seq + 1, self._hash
+        raw = _canonical(
+            {
+                "seq": seq,
+                "time": now,
+                "actor": actor,
+                "action": action,
+                "subject": subject,
+                "detail": detail,
+                "previous": previous,
+            }
+        ).encode()
         digest = hashlib.sha256(raw).hexdigest()
         line = b'%b,"hash":"%b"}\n' % (raw[:-1], digest.encode())
         done = os.write(self._fd, line)
@@ -286,9 +286,8 @@ class AuditLog:
             os.ftruncate(self._fd, self._end)
             said = f"only {done} of {len(line)} bytes fitted into the audit log; is the disk full?"
             raise OSError(errno.ENOSPC, said, str(self.path))
-        entry = Entry(**fields, hash=digest)
-        self._end, self._seq, self._hash = self._end + done, entry.seq, digest
-        return entry
+        self._end, self._seq, self._hash = self._end + done, seq, digest
+        return Entry(seq, now, actor, action, subject, detail, previous, digest)
 
     # ------------------------------------------------------------ reading
 

@@ -21,7 +21,7 @@ async def entries(
 ) -> dict[str, Any]:
     """Entries after ``since``, oldest first."""
     found = await asyncio.to_thread(coordinator(request).store.audit.entries, since, limit)
-    return {"entries": [asdict(e) for e in found]}
+    return {"entries": [e._asdict() for e in found]}
 
 
 @router.get("/api/audit/verify")
