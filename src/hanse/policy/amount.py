@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hanse.facts import Facts
 from hanse.messages import Json
@@ -18,6 +19,7 @@ from hanse.rule import Decision, allowed
 class Amount:
     policy: Mapping[str, Json]
     name: str = "amount"
+    reads: ClassVar = frozenset({"round", "rounds", "step", "steps"})
 
     def decide(self, facts: Facts) -> Decision:
         """The ask after the last round, which only evaluates, names the round after it."""
