@@ -56,11 +56,11 @@ def test_a_change_after_an_exchange_is_not_seen_by_the_next_one() -> None:
     assert kept.before(0, 1).transforms == {"0 clip": {"n": 1}}
 
 
-def test_what_remembers_nothing_takes_the_room_of_one() -> None:
+def test_what_remembers_nothing_takes_no_room() -> None:
     kept = Memories()
     for step in range(5):
         kept.keep(step, 0, NodeMemory())
-    assert len(kept) == 1
+    assert len(kept) == 0
     kept.keep(5, 0, NodeMemory({"a": 1}))
     assert kept.before(3, 0).blank
     assert kept.before(5, 0).blank

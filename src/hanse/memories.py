@@ -62,6 +62,8 @@ class Memories:
         """A copy of the memory as it was before this exchange; empty where there is none."""
         last, at = None, (step, exchange)
         kept = self._kept  # another thread may keep the next one meanwhile
+        if not kept:
+            return NodeMemory()
         for other in list(kept):
             if other < at and (last is None or other > last):
                 last = other
@@ -75,7 +77,7 @@ class Memories:
         """
         at = (step, exchange)
         if memory.blank and self.blank:  # whatever a run comes back to, it is this
-            self._kept = {min([at, *self._kept]): memory}
+            self._kept = {}
         else:
             if self._kept and max(self._kept) >= at:
                 self._kept = {other: m for other, m in self._kept.items() if other < at}
@@ -91,8 +93,7 @@ class Memories:
             for other in self._kept:
                 if other[0] <= self._checkpoints[0] and (oldest is None or other > oldest):
                     oldest = other
-            oldest = oldest or at
-            if min(self._kept) < oldest:
+            if oldest is not None and min(self._kept) < oldest:  # else it starts from none
                 self._kept = {other: m for other, m in self._kept.items() if other >= oldest}
         while len(self._kept) > MOST:
             del self._kept[min(self._kept)]
