@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapp
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -138,8 +138,7 @@ class Contribution:
     noised: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One node's contribution as the coordinator sees it. ``asked`` is the step it was asked in;
     ``claimed`` the weight that the node gave, which ``weight`` may be lowered from (:mod:`hanse.weights`)."""
 

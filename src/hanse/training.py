@@ -103,11 +103,11 @@ class Learned(NamedTuple):
             infinite or NaN where one is; None where who trained did not look.
     """
 
-    parameters: dict[str, Array]
+    parameters: Arrays
     losses: Sequence[float] = ()
     gradient: dict[str, Array] | None = None
     steps: int = 0
     together: int = 1
     elsewhere: bool = False
-    moved: dict[str, Array] | None = None
+    moved: Arrays | None = None
     length: float | None = None

@@ -48,6 +48,9 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "scaffold": {},
     "fednova": {},
     "feddyn": {"feddyn_alpha": 0.5},
+    "median": {},
+    "krum": {},
+    "fedavg of clipped updates": {"federated_strategy": "fedavg", "transforms": [{"name": "clip", "norm": 0.1}]},
     "fedavg of a sample": {"federated_strategy": "fedavg", "fraction": 0.5},
 }
 
@@ -197,6 +200,42 @@ def test_a_site_that_fails_is_named_and_no_other() -> None:
     assert failures[0] == failures[1] == [["site-03", "site-10"]] * 2
 
 
+ASTRAY = (
+    PLAIN
+    + """
+def loss(output, y):
+    return (((output * 1e30 if len(y) == 7 else output) - y) ** 2).mean()
+"""
+)
+
+
+def test_sites_of_other_sizes_and_one_that_leaves_the_range_of_numbers() -> None:
+    """In one cohort: sites of 8 training rows, one of 15 whose second batch has seven, one of a single row, and one
+    without any."""
+    frames, whole = {}, sites()["site-00"]
+    for place, rows in enumerate((11, 20, 11, 1, 11, 11)):
+        frames[f"site-{place}"] = {column: values[:rows] for column, values in whole.items()}
+    frames["site-5"] = {**frames["site-5"], "y": [None] * 11}
+    told = []
+    for batched in (False, True):
+        with hanse.simulate(frames, batched=batched) as federation:
+            result = federation.experiment(
+                model="torch_module",
+                plan={"source": ASTRAY, "name": "astray"},
+                target="y",
+                sample_id_column=None,
+                rounds=2,
+                batch_size=8,
+                learning_rate=0.1,
+            ).run(progress=False)
+        steps = [step for step in result.rounds if step.round is not None]
+        assert [sorted(step.failures) for step in steps] == [["site-1"]] * 2
+        assert all("left the range of numbers" in step.failures["site-1"] for step in steps)
+        told.append([{n: part["weight"] for n, part in step.participants.items()} for step in steps])
+        assert told[-1][0] == {"site-0": 8, "site-2": 8, "site-3": 1, "site-4": 8, "site-5": 0}
+    assert told[0] == told[1]
+
+
 def test_a_plan_that_fails_everywhere_is_told_of_every_site_that_trains() -> None:
     result = run(True, PLAIN + "\n\ndef loss(output, y):\n    raise ValueError\n", rounds=1)
     failures = next(step.failures for step in result.rounds if step.round is not None)
@@ -217,7 +256,7 @@ def test_whatever_fails_at_one_site_is_that_sites() -> None:
             return [self.answer(site, ask) for site in sites]
 
     ask, sites = Record(), [SimpleNamespace(node=name) for name in "abc"]
-    cohort = crew._Cohort([SimpleNamespace(site=site, ask=ask) for site in sites])  # type: ignore[misc]
+    cohort = crew._Cohort([SimpleNamespace(site=site, task=SimpleNamespace(ask=ask)) for site in sites])  # type: ignore[misc]
     assert cohort.answer(Fails(), sites[0], ask) == "of a"  # type: ignore[arg-type, comparison-overlap]
     with pytest.raises(ValueError, match="of b"):
         cohort.answer(Fails(), sites[1], ask)  # type: ignore[arg-type]

@@ -56,7 +56,7 @@ def test_losses_and_gradients_are_those_of_autograd_at_each_site(name: str, func
 
     with torch.no_grad():
         kept = {n: p.clone() for n, p in w.items()}
-        losses = descent(w, x, y, update)
+        losses = descent.losses(descent.begin(w, update)(x, y), y).mean(1)
     for site in range(SITES):
         own = {n: p[site].clone().requires_grad_() for n, p in kept.items()}
         loss = loss_of(task, torch.func.functional_call(module, own, (x[site],)), y[site])

@@ -25,10 +25,10 @@ Forms = Mapping[str, tuple[np.dtype[Any], tuple[int | None, ...]]]  # array name
 def beyond(found: Found, counts: Mapping[str, int | None], rows: Mapping[str, float]) -> dict[str, str]:
     """Counts: the nodes with a number in ``counts`` (:attr:`hanse.kinds.Ask.counts`) that is not from 0 to
     the ``rows`` that the node declared."""
-    wrong = {}
+    wrong, names = {}, [f"{prefix}{name}" for name in counts for prefix in ("a.", "s.")]
     for answer, record in found:
         most = rows.get(answer.node, math.inf)
-        for name in (f"{prefix}{name}" for name in counts for prefix in ("a.", "s.")):
+        for name in names:
             if name in record.arrays:
                 said = np.asarray(record.arrays[name]).reshape(-1)[: counts[name[2:]]]
                 if not np.all((said >= 0) & (said <= most)):

@@ -9,6 +9,7 @@ nothing else knows of it. Numbers that need more travel as they are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,17 +22,21 @@ _WIDE, _LOW, _SIGNED = np.dtype("<i8"), np.dtype("<u4"), np.dtype("<i4")
 _PARTS = (np.dtype(np.int8), np.dtype("<i2"))
 
 
-def narrowed(arrays: dict[str, Array]) -> list[str]:
-    """Makes those of ``arrays`` narrow that can be; returns their names.
+def narrowed(arrays: Mapping[str, Array]) -> tuple[Mapping[str, Array], list[str]]:
+    """The same arrays, of which those are narrow that can be, and the names of these.
 
     >>> arrays = {"small": np.arange(LEAST), "large": np.arange(LEAST) << 24, "huge": np.arange(LEAST) << 40}
-    >>> narrowed(arrays), {name: str(array.dtype) for name, array in arrays.items()}
+    >>> made, names = narrowed(arrays)
+    >>> names, {name: str(array.dtype) for name, array in made.items()}
     (['small', 'large'], {'small': 'int32', 'large': 'uint32', 'huge': 'int64', 'n.large': 'int8'})
     """
-    found: list[str] = []
-    for name, array in list(arrays.items()):
-        if array.size < LEAST or array.dtype != _WIDE:
-            continue
+    forms: Mapping[str, Any] = arrays if type(arrays) is dict else Layout.of(arrays).places
+    wide = [name for name, form in forms.items() if form.size >= LEAST and form.dtype == _WIDE]
+    if not wide:
+        return arrays, []
+    found, arrays = list[str](), dict(arrays)
+    for name in wide:
+        array = arrays[name]
         whole = np.ascontiguousarray(array, _WIDE).reshape(-1)
         least, most = int(whole.min()), int(whole.max())
         if least >= -(1 << 31) and most < 1 << 31:
@@ -43,7 +48,7 @@ def narrowed(arrays: dict[str, Array]) -> list[str]:
         else:
             continue
         found.append(name)
-    return found
+    return arrays, found
 
 
 def widened(body: Record) -> Record:

@@ -24,7 +24,7 @@ from hanse.gather import Exchange, Party
 from hanse.gathering import _checks, _narrow
 from hanse.kinds import Answer, Ask, Combine, Contribution, Gathered, Shapes
 from hanse.large_arrays import puts, several
-from hanse.messages import Array, ArrayPlace, Json, Layout, Record, Under, block
+from hanse.messages import Array, ArrayPlace, Json, Layout, Record, block, blocks_of, prefixed, under
 
 LARGE_BYTES = 8 << 20  # of all contributions: their transfer took ten times as long as giving back
 HUGE_BYTES = 64 << 20  # of one: beside it, what transfers hold is little
@@ -65,10 +65,9 @@ class Plain:
         if op != "answer":
             raise Unusable(f"plain gathering has no operation {op!r}")
         contribution = answer(ask)
-        arrays: dict[str, Array] = {}
-        for prefix, named in (("a.", contribution.record.arrays), ("s.", contribution.sums)):
-            for name, value in named.items():
-                arrays[prefix + name] = value
+        arrays = prefixed(contribution.record.arrays, "a.")
+        if contribution.sums:
+            arrays = {**arrays, **prefixed(contribution.sums, "s.")}
         data = {
             "weight": float(contribution.weight),
             "data": contribution.record.data,
@@ -76,8 +75,10 @@ class Plain:
                 k: v if type(v) is float and v - v == 0.0 else _finite(v) for k, v in contribution.metrics.items()
             },
         }
-        if contribution.combine is Combine.SUM and (narrow := _narrow.narrowed(arrays)):
-            data[_narrow.NARROW] = narrow
+        if contribution.combine is Combine.SUM:
+            arrays, narrow = _narrow.narrowed(arrays)
+            if narrow:
+                data[_narrow.NARROW] = narrow
         return Record(data, arrays)
 
 
@@ -255,7 +256,7 @@ class Contributions:
         return replace(self, found=kept, failures={**self.failures, **nodes}, _checked={})
 
     def weighted(self, weights: Sequence[float]) -> Contributions:
-        found = [(replace(a, weight=w), record) for (a, record), w in zip(self.found, weights, strict=True)]
+        found = [(a._replace(weight=w), record) for (a, record), w in zip(self.found, weights, strict=True)]
         return replace(self, found=tuple(found), _checked={})
 
     def beyond(self, counts: Mapping[str, int | None], rows: Mapping[str, float]) -> dict[str, str]:
@@ -304,7 +305,7 @@ class Contributions:
             if guilty:
                 raise Unusable(guilty)
         for answer, record in self.found:
-            yield answer, Record(answer.data, Under(record.arrays, "a."))  # a spooled one is read when it is looked at
+            yield answer, Record(answer.data, under(record.arrays, "a."))  # a spooled one is read when it is looked at
 
     def _may_add(self) -> None:
         if self.combine is not Combine.SUM:
@@ -398,9 +399,7 @@ class Contributions:
 
     def _added_in_order(self, name: str, low: int, high: int, weights: Sequence[float]) -> Array:
         """The same sum, bit by bit, of so few numbers that each call takes longer than its arithmetic."""
-        each = np.empty((len(self.found), high - low))
-        for place, (_, record) in enumerate(self.found):
-            each[place] = block(record.arrays, name, low, high)
+        each = blocks_of([record.arrays for _, record in self.found], name, low, high)
         each *= np.array(weights)[:, None]
         summed: Array = np.add.accumulate(each, axis=0, out=each)[-1]
         return summed

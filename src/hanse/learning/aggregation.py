@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hanse.kinds import Answer, Combine, Gathered
-from hanse.messages import Array, Json, Record, block
+from hanse.messages import Array, Json, Record, blocks_of
 from hanse.training import Arrays
 
 _BLOCK = 1 << 14  # elements: those of fifty sites are 6 MB
@@ -67,7 +67,7 @@ def blockwise(sites: Sequence[Arrays], joined: Callable[[Array], Array]) -> dict
     for name, first in sites[0].items():
         total = np.empty(first.size, first.dtype if first.dtype.kind == "f" else np.float64)
         for low, high in _cuts(first.size):
-            total[low:high] = joined(_stack(sites, name, low, high))
+            total[low:high] = joined(blocks_of(sites, name, low, high))
         out[name] = total.reshape(first.shape)
     return out
 
@@ -81,13 +81,9 @@ def blocks(sites: Sequence[Arrays], sizes: Mapping[str, int]) -> Iterator[Array]
     """All numbers of the sites as (sites, m) float64 blocks."""
     for name, size in sizes.items():
         for low, high in _cuts(size):
-            yield _stack(sites, name, low, high)
+            yield blocks_of(sites, name, low, high)
 
 
 def _cuts(size: int) -> Iterator[tuple[int, int]]:
     for low in range(0, size, _BLOCK):
         yield low, min(low + _BLOCK, size)
-
-
-def _stack(sites: Sequence[Arrays], name: str, low: int, high: int) -> Array:
-    return np.stack([block(arrays, name, low, high).astype(np.float64) for arrays in sites])

@@ -363,7 +363,7 @@ class Averaging:
             for site, model, (rows, visit, _, _) in zip(sites, models, seen, strict=True)
         ]
         there = [training for training in trainings if training is not None]
-        learned = train_many([t.given(t.visit.common, t.term) for t in there])
+        learned = train_many(LocalTraining.given_together(there))
         off, compared = {}, None
         stacked = [place for place, one in enumerate(learned) if one.together > 1]
         if ask.round == 1 and stacked:  # once, of one site: how far rounding goes

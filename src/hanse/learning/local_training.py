@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from hanse.errors import NodeFailed
 from hanse.kinds import Site
 from hanse.learning.local import LocalStep, Named, Said, Visit, kept, training
-from hanse.messages import Array, Json, Record
+from hanse.messages import Array, Json, Record, prefixed
 from hanse.model import Model
 from hanse.training import Arrays, Learned, ProximalTerm, Training
 
@@ -20,7 +20,8 @@ TOGETHER, APART = "trained_together", "apart_from_alone"  # metrics of a trainin
 ELSEWHERE = "device_missing"  # metric of one on the processor, where the plan asks for a device that is not there
 LEARNING_RATE = 0.01  # where the run has none
 _NOTHING = Said()
-_SHOWN_EPOCHS = 20  # losses of further epochs are not reported, but for the last
+# losses of further epochs are not reported, but for the last
+_LOSSES = tuple(f"train_loss_{epoch}" for epoch in range(1, 21))
 
 
 class LocalTraining(NamedTuple):
@@ -56,9 +57,15 @@ class LocalTraining(NamedTuple):
         epochs: int | None = None,
     ) -> tuple[Arrays, Array, Array, np.random.Generator, Training]:
         """What the model's ``train`` is called with."""
+        return start, self.X, self.y, self._rng(*([name] if name else [])), self._how(term, frozen, epochs)
+
+    def _rng(self, *name: str) -> np.random.Generator:
+        return self.site.rng("train", self.round, *name)
+
+    def _how(self, term: ProximalTerm | None, frozen: Collection[str] = (), epochs: int | None = None) -> Training:
         settings = self.visit.settings
         rate = float(settings["learning_rate"] or LEARNING_RATE)
-        chosen = Training(
+        return Training(
             epochs or settings["local_epochs"],
             settings["batch_size"],
             rate * float(settings.get("learning_rate_decay", 1.0)) ** (self.round - 1),
@@ -67,7 +74,23 @@ class LocalTraining(NamedTuple):
             self.site.progress,
             frozenset(frozen),
         )
-        return start, self.X, self.y, self.site.rng("train", self.round, *([name] if name else [])), chosen
+
+    @staticmethod
+    def given_together(
+        trainings: Sequence[LocalTraining],
+    ) -> list[tuple[Arrays, Array, Array, np.random.Generator, Training]]:
+        """What the model's ``train_many`` is called with; what follows from a visit alone is made once for all sites
+        that share it."""
+        known: tuple[Visit, Training] | None = None
+        found = []
+        for one in trainings:
+            if known is None or known[0] is not one.visit:
+                known = one.visit, one._how(one.term)
+            how = known[1]
+            if how.progress is not one.site.progress:
+                how = how._replace(progress=one.site.progress)
+            found.append((one.visit.common, one.X, one.y, one._rng(), how))
+        return found
 
     @property
     def term(self) -> ProximalTerm | None:
@@ -118,7 +141,8 @@ class LocalTraining(NamedTuple):
         if not all(np.isfinite(a).all() for a in further):
             raise NodeFailed("local training left the range of numbers; use a smaller learning_rate")
         metrics = {"update_norm": length}
-        metrics |= {f"train_loss_{epoch}": loss for epoch, loss in enumerate(found.losses[:_SHOWN_EPOCHS], 1)}
+        for name, loss in zip(_LOSSES, found.losses):  # noqa: B905 (of the first epochs)
+            metrics[name] = loss
         if found.losses:
             metrics["train_loss"] = found.losses[-1]
         if found.together > 1:
@@ -131,7 +155,7 @@ class LocalTraining(NamedTuple):
         if plainly:
             return Record(lost, together(change, *nothing(local, self.visit.learned))), metrics
         if said is _NOTHING:
-            return Record(lost, {f"{CHANGE}.{name}": array for name, array in change.items()}), metrics
+            return Record(lost, prefixed(change, f"{CHANGE}.")), metrics
         return Record(lost, together(change, said.added, said.numbers)), metrics
 
 

@@ -14,8 +14,8 @@ On a stream a message travels as **frames**: one BEGIN with the header, then CHU
 or 2 MiB, each with its offset and an XXH3 checksum (accidents; TLS is what keeps attackers out).
 The receiver decides where the bytes land: memory, a file (``Spool``), shared memory.
 
-Here is the door; behind it, one idea a file: ``strict_json``, ``buffers`` (where arrays lie), ``header``, ``records``
-(records and messages, and their bytes), ``compression``, ``framing``.
+Here is the door; behind it, one idea a file: ``strict_json``, ``buffers`` (where arrays lie), ``stacks`` (those of many
+records), ``header``, ``records`` (records and messages, and their bytes), ``compression``, ``framing``.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ from hanse.messages.records import (
     pieces,
     receipt,
 )
+from hanse.messages.stacks import Row, Stack, blocks_of, prefixed, under
 from hanse.messages.strict_json import MAX_DEPTH, Json, Written, as_it_travels, dumps, loads
 
 __all__ = [
@@ -101,14 +102,17 @@ __all__ = [
     "Placed",
     "ArrayPlace",
     "Record",
+    "Row",
     "Signal",
     "Spool",
+    "Stack",
     "Widths",
     "announced",
     "arrived",
     "begin",
     "Under",
     "block",
+    "blocks_of",
     "checksum_of",
     "chunk_frame",
     "digest",
@@ -128,7 +132,9 @@ __all__ = [
     "parts",
     "payload",
     "pieces",
+    "prefixed",
     "receipt",
     "rest",
     "signal",
+    "under",
 ]

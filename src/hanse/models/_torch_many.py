@@ -17,8 +17,8 @@ import numpy as np
 
 from hanse import shared_threads
 from hanse.learning.results import seed_of
-from hanse.messages import Array
-from hanse.models._torch_written_out import Descent, Stacked, Update
+from hanse.messages import Array, Row, Stack
+from hanse.models._torch_written_out import Descent, Stacked, Step, Update
 from hanse.training import Arrays, Learned, ProximalTerm, Training
 
 # the arguments of a model's ``train``, the rows as it has them
@@ -87,17 +87,20 @@ def _differentiated(torch: Any, module: Any, losses: Callable[[Stacked, Any, Any
     """By autograd, from what gives the (sites,) losses."""
     names = [name for name, p in module.named_parameters() if p.requires_grad]
 
-    def descent(w: Stacked, x: Any, y: Any, update: Update) -> Any:
-        with torch.enable_grad():
-            leaves = {name: w[name].detach().requires_grad_() for name in names}
-            values = losses({**w, **leaves}, x, y)
-            gradients = torch.autograd.grad(values.sum(), [*leaves.values()], allow_unused=True)
-        for name, gradient in zip(names, gradients, strict=True):
-            if gradient is not None:
-                update(name, gradient, None)
-        return values.detach()
+    def begin(w: Stacked, update: Update) -> Step:
+        def step(x: Any, y: Any) -> Any:
+            with torch.enable_grad():
+                leaves = {name: w[name].detach().requires_grad_() for name in names}
+                values = losses({**w, **leaves}, x, y)
+                gradients = torch.autograd.grad(values.sum(), [*leaves.values()], allow_unused=True)
+            for name, gradient in zip(names, gradients, strict=True):
+                if gradient is not None:
+                    update(name, gradient, None)
+            return values.detach().unsqueeze(1).expand(y.shape[:2])  # each row's is the mean over them
 
-    return descent
+        return step
+
+    return Descent(begin, lambda means, y: means)
 
 
 def trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], divided: bool = True) -> list[Learned]:
@@ -142,27 +145,28 @@ def _trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], 
 
     for _, _, _, rng, _ in given:
         seed_of(rng)  # the library's, as where a site trains by itself
+    looks = dict.fromkeys([training.progress for _, _, _, _, training in given])
     inputs = torch.empty((sites, *given[0][1].shape), dtype=torch.float32)
     targets = torch.empty((sites, rows), dtype=torch.from_numpy(given[0][2][:0]).dtype)
     X, y = inputs.numpy(), targets.numpy()
-    steps, losses = 0, []
+    step = descent.begin(w, update)
+    batches = list(zip(inputs.split(how.batch_size, 1), targets.split(how.batch_size, 1), strict=True))
+    in_turn, losses = np.arange(rows), []
     for _ in range(how.epochs):
         for place, (_, own, wanted, rng, _) in enumerate(given):
-            order = rng.permutation(rows)
+            order = in_turn.copy()
+            rng.shuffle(order)  # as rng.permutation(rows), which looks at what it is given first
             own.take(order, 0, X[place], "clip")
             wanted.take(order, 0, y[place], "clip")
-        total = torch.zeros(sites, dtype=torch.float64)
-        for low in range(0, rows, how.batch_size):
-            x, t = inputs[:, low : low + how.batch_size], targets[:, low : low + how.batch_size]
-            total += descent(w, x, t, update).double() * t.shape[1]
-            steps += 1
-        losses.append((total / rows).tolist())
-        for _, _, _, _, training in given:
-            training.progress()
+        seen = torch.cat([step(x, t) for x, t in batches], 1)
+        losses.append(descent.losses(seen, targets).mean(1, dtype=torch.float64).tolist())
+        for progress in looks:
+            progress()
+    steps = how.epochs * len(batches)
     moved = {name: p - begun[name] for name, p in w.items()}
     norms = [torch.linalg.vector_norm(m.unsqueeze(1).flatten(1), dim=1, dtype=torch.float64) for m in moved.values()]
     lengths = torch.stack(norms).square_().sum(0).sqrt_().tolist()
-    ends, apart = _each(start, w), _each(start, moved)
+    ends, apart = _rows(start, w), _rows(start, moved)
     means = {name: (g / max(1, steps)).numpy() for name, g in sums.items()}
     return [
         Learned(
@@ -178,11 +182,9 @@ def _trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], 
     ]
 
 
-def _each(names: Iterable[str], parts: Stacked) -> list[dict[str, Array]]:
-    """The arrays of each site, by their names, also where one is a single number."""
-    stacks = [parts[name].numpy() for name in names]
-    rows = [stack if stack.ndim > 1 else map(np.asarray, stack) for stack in stacks]
-    return [dict(zip(names, site)) for site in zip(*rows, strict=True)]  # noqa: B905 (as many as names)
+def _rows(names: Iterable[str], parts: Stacked) -> list[Row]:
+    """The arrays of each site, which stay stacked."""
+    return Stack({name: parts[name].numpy() for name in names}).rows()
 
 
 class _Added:

@@ -10,19 +10,32 @@ of all sites, is written nowhere: small models spend their time in calls, larger
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from hanse.task import NUMBER, Task
 
 Stacked = dict[str, Any]  # parameter name to (sites, ...) tensor
 Update = Callable[[str, Any, Any], None]  # a parameter's name, and two factors of its gradient; the second None: none
-Descent = Callable[[Stacked, Any, Any, Update], Any]
+Step = Callable[[Any, Any], Any]  # from (sites, n, ...) inputs and (sites, n) targets
+
+
+class Descent(NamedTuple):
+    """How a module goes down.
+
+    Args:
+        begin: from the parameters of the sites, which lie where they are, and what is told of their gradients: a step
+            on a batch, which gives what its losses are found by, (sites, n, ...).
+        losses: (sites, n) of single rows, from that and the targets; of all batches of a pass at once.
+    """
+
+    begin: Callable[[Stacked, Update], Step]
+    losses: Callable[[Any, Any], Any]
 
 
 def written_out(torch: Any, module: Any, task: Task) -> Descent | None:
-    """What computes one step of a module: from parameters, (sites, n, f) inputs and (sites, n) targets the (sites,)
-    losses. It hands each parameter's gradient to ``update`` when nothing is computed with the parameter any more, so it
-    may be changed there. None where the module has anything else than such layers, or one parameter twice."""
+    """What computes the steps of a module. It hands each parameter's gradient to the update when nothing is computed
+    with the parameter any more, so it may be changed there. None where the module has anything else than such layers,
+    or one parameter twice."""
     nn = torch.nn
     slope: dict[type, Callable[[Any, Any], Any]] = {  # from the gradient behind a function, and its value
         nn.ReLU: lambda d, out: d * (out > 0),
@@ -40,59 +53,64 @@ def written_out(torch: Any, module: Any, task: Task) -> Descent | None:
         return None
     if linear[-1].out_features != task.outputs or (task.predicts == NUMBER and task.outputs > 1):
         return None
-    named, loss = {id(p): name for name, p in module.named_parameters()}, _loss(torch, task)
+    named, (slopes, losses) = {id(p): name for name, p in module.named_parameters()}, _loss(torch, task)
     names = [
         (named[id(layer.weight)], named.get(id(layer.bias))) if type(layer) is nn.Linear else None for layer in layers
     ]
     first = next(place for place, pair in enumerate(names) if pair is not None)
 
-    def descent(w: Stacked, x: Any, y: Any, update: Update) -> Any:
-        seen = [x]
-        for layer, pair in zip(layers, names, strict=True):
-            if pair is None:
-                x = layer(x)
-            else:
-                weight, bias = w[pair[0]].transpose(1, 2), pair[1]
-                x = torch.bmm(x, weight) if bias is None else torch.baddbmm(w[bias].unsqueeze(1), x, weight)
-            seen.append(x)
-        losses, d = loss(x, y)
-        for place in range(len(layers) - 1, first - 1, -1):
-            pair = names[place]
-            if pair is None:
-                d = slope[type(layers[place])](d, seen[place + 1])
-                continue
-            further = torch.bmm(d, w[pair[0]]) if place > first else None
-            update(pair[0], d.transpose(1, 2), seen[place])
-            if pair[1] is not None:
-                update(pair[1], d.sum(1), None)
-            d = further
-        return losses.mean(1)
+    def begin(w: Stacked, update: Update) -> Step:
+        turned = [None if pair is None else w[pair[0]].transpose(1, 2) for pair in names]
+        biases = [None if pair is None or pair[1] is None else w[pair[1]].unsqueeze(1) for pair in names]
 
-    return descent
+        def step(x: Any, y: Any) -> Any:
+            seen = [x]
+            for layer, weight, bias in zip(layers, turned, biases, strict=True):
+                if weight is None:
+                    x = layer(x)
+                else:
+                    x = torch.bmm(x, weight) if bias is None else torch.baddbmm(bias, x, weight)
+                seen.append(x)
+            told, d = slopes(x, y)
+            for place in range(len(layers) - 1, first - 1, -1):
+                pair = names[place]
+                if pair is None:
+                    d = slope[type(layers[place])](d, seen[place + 1])
+                    continue
+                further = torch.bmm(d, w[pair[0]]) if place > first else None
+                update(pair[0], d.transpose(1, 2), seen[place])
+                if pair[1] is not None:
+                    update(pair[1], d.sum(1), None)
+                d = further
+            return told
+
+        return step
+
+    return Descent(begin, losses)
 
 
-def _loss(torch: Any, task: Task) -> Callable[[Any, Any], tuple[Any, Any]]:
-    """From (sites, n, outputs) scores and (sites, n) targets the (sites, n) losses, and the gradient of their mean at
-    each site with respect to the scores."""
+def _loss(torch: Any, task: Task) -> tuple[Callable[[Any, Any], tuple[Any, Any]], Callable[[Any, Any], Any]]:
+    """Two functions. From (sites, n, outputs) scores and (sites, n) targets what the losses are found by, and the
+    gradient of their mean at each site with respect to the scores; and :attr:`Descent.losses`."""
     functional = torch.nn.functional
 
     def classes(scores: Any, y: Any) -> tuple[Any, Any]:
         at = y.unsqueeze(2)
         logs = torch.log_softmax(scores, 2)
-        losses = -logs.gather(2, at).squeeze(2)
+        own = logs.gather(2, at)
         d = logs.exp_()
         d.scatter_add_(2, at, d.new_full((), -1.0).expand(at.shape))
-        return losses, d.div_(y.shape[1])
+        return own, d.div_(y.shape[1])
 
     def two(scores: Any, y: Any) -> tuple[Any, Any]:
-        s = scores.squeeze(2)
-        losses = functional.binary_cross_entropy_with_logits(s, y, reduction="none")
-        return losses, torch.sigmoid(scores).sub_(y.unsqueeze(2)).div_(y.shape[1])
+        return scores, torch.sigmoid(scores).sub_(y.unsqueeze(2)).div_(y.shape[1])
 
     def numbers(scores: Any, y: Any) -> tuple[Any, Any]:
         off = scores - y.unsqueeze(2)
-        return off.square().squeeze(2), off.mul_(2 / y.shape[1])
+        return off, off * (2 / y.shape[1])
 
     if task.predicts == NUMBER:
-        return numbers
-    return classes if task.outputs > 1 else two
+        return numbers, lambda off, y: off.squeeze(2).square()
+    if task.outputs > 1:
+        return classes, lambda own, y: -own.squeeze(2)
+    return two, lambda scores, y: functional.binary_cross_entropy_with_logits(scores.squeeze(2), y, reduction="none")

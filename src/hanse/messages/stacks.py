@@ -1,0 +1,106 @@
+"""Many records whose arrays lie in one: of each name one array, whose first axis counts the records.
+
+What is computed for many at once need not be taken apart to be checked, sent and added: a :class:`Row` is the arrays of
+one record, each of which is made when it is looked at, and who looks at many of them finds them lying together
+(:func:`blocks_of`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from hanse.messages.buffers import Array, Layout, Placed, Under, block
+
+
+class Stack:
+    """The arrays of several records, in memory.
+
+    Args:
+        arrays: name to (records, ...) array; of at least one record.
+
+    >>> rows = Stack({"a": np.arange(6.0).reshape(2, 3), "n": np.arange(2)}).rows()
+    >>> rows[1]["a"], rows[1]["n"].shape, prefixed(rows[0], "x.")["x.a"]
+    (array([3., 4., 5.]), (), array([0., 1., 2.]))
+    """
+
+    __slots__ = ("_named", "arrays", "layout")
+
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
+        self.arrays = arrays
+        self.layout = Layout.of({name: array[0, ...] for name, array in arrays.items()})
+        self._named: dict[tuple[str, bool], Stack] = {}
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values()), ()))
+
+    def prefixed(self, prefix: str) -> Stack:
+        """The same, with ``prefix`` before each name; made once."""
+        found = self._named.get((prefix, True))
+        if found is None:
+            named = {prefix + name: array for name, array in self.arrays.items()}
+            found = self._named[prefix, True] = Stack(named)
+        return found
+
+    def under(self, prefix: str) -> Stack:
+        """The arrays whose names begin with ``prefix``, without it; made once."""
+        found = self._named.get((prefix, False))
+        if found is None:
+            size = len(prefix)
+            named = {name[size:]: array for name, array in self.arrays.items() if name.startswith(prefix)}
+            found = self._named[prefix, False] = Stack(named)
+        return found
+
+    def rows(self) -> list[Row]:
+        """The arrays of each record."""
+        return [Row(self, place) for place in range(len(self))]
+
+
+class Row(Placed):
+    """The arrays of one record of a stack."""
+
+    __slots__ = ("place", "stack")
+
+    def __init__(self, stack: Stack, place: int) -> None:
+        self.layout, self.stack, self.place = stack.layout, stack, place
+
+    def __getitem__(self, name: str) -> Array:
+        return self.stack.arrays[name][self.place, ...]  # with the dots what has no axis stays an array
+
+    def block(self, name: str, start: int, stop: int) -> Array:
+        return np.ascontiguousarray(self[name]).reshape(-1)[start:stop]
+
+
+def prefixed(arrays: Mapping[str, Array], prefix: str) -> Mapping[str, Array]:
+    """The same arrays, with ``prefix`` before their names."""
+    if type(arrays) is Row:
+        return Row(arrays.stack.prefixed(prefix), arrays.place)
+    return {prefix + name: array for name, array in arrays.items()}
+
+
+def under(arrays: Mapping[str, Array], prefix: str) -> Mapping[str, Array]:
+    """The arrays whose names begin with ``prefix``, without it; read only when asked for."""
+    return Row(arrays.stack.under(prefix), arrays.place) if type(arrays) is Row else Under(arrays, prefix)
+
+
+def blocks_of(records: Sequence[Mapping[str, Array]], name: str, start: int, stop: int) -> Array:
+    """(records, stop - start) float64: elements ``start:stop`` of the flattened array ``name`` of each."""
+    found = np.empty((len(records), stop - start))
+    low = 0
+    for stack, group in itertools.groupby(records, _stack):
+        some = list(group)
+        high = low + len(some)
+        if stack is None:
+            for place, arrays in enumerate(some, low):
+                found[place] = block(arrays, name, start, stop)
+        else:
+            flat = stack.arrays[name].reshape(len(stack), -1)[:, start:stop]
+            found[low:high] = flat[[row.place for row in some]]  # type: ignore[attr-defined]
+        low = high
+    return found
+
+
+def _stack(arrays: Mapping[str, Array]) -> Stack | None:
+    return arrays.stack if type(arrays) is Row else None
