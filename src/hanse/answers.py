@@ -51,6 +51,7 @@ class Terms:
         guarantee: what differential privacy the run promises.
         rows: node to the most rows that it declared.
         nodes: all of the run.
+        seed: of the run.
     """
 
     config: RunConfig
@@ -61,6 +62,7 @@ class Terms:
     guarantee: Guarantee | None
     rows: Mapping[str, float]
     nodes: tuple[str, ...]
+    seed: int
 
     @staticmethod
     def of(bundle: Mapping[str, Json]) -> Terms:
@@ -69,7 +71,8 @@ class Terms:
         settings, alike = config.to_json(), len(set(bundle["gathering"].values())) == 1
         rows = {node: float(d.get("most_rows") or 0) for node, d in bundle["datasets"].items()}
         gathers, promised = gathering.build(bundle["gathering"], settings), protection.of(config, len(rows))
-        return Terms(config, settings, algorithms.build(config), gathers, alike, promised, rows, tuple(rows))
+        nodes, seed = tuple(rows), int(settings.get("seed", 0))
+        return Terms(config, settings, algorithms.build(config), gathers, alike, promised, rows, nodes, seed)
 
 
 def _new_secret() -> Callable[[], bytes]:
@@ -97,24 +100,52 @@ class _Run:
     rows: _Rows | None = None
 
 
-class Asked(NamedTuple):
-    """A task at a site, before anything is computed. ``told`` is the data of the task."""
+class Task(NamedTuple):
+    """What is asked, with nothing of a node's own: sites that are asked the very same share it.
 
+    Args:
+        run, bundle, step, exchange, op: where it belongs.
+        how: the way to combine, as it was said.
+        ask: of the algorithm.
+        checkpoint: whether the coordinator keeps a state after this step.
+    """
+
+    run: str
+    bundle: str
+    step: int
+    exchange: int
+    op: str
+    how: str
+    ask: Record
+    checkpoint: bool
+
+    @staticmethod
+    def of(record: Record) -> Task:
+        """Of data ``{run, step, exchange, op, combine, ask}`` and the ask's arrays. Raises ``WireError``."""
+        data = record.data
+        try:
+            run, step, exchange = data["run"], data["step"], data["exchange"]
+            op, how, ask = data["op"], data["combine"], Record(data["ask"], record.arrays)
+        except KeyError as missing:
+            raise WireError(f"a task without {missing}") from None
+        bundle, checkpoint = str(data.get("bundle", "")), bool(data.get("checkpoint", True))
+        return Task(run, bundle, step, exchange, op, how, ask, checkpoint)
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Names it among all tasks of all runs."""
+        return tuple(map(str, (self.run, self.bundle, self.step, self.exchange, self.how)))
+
+
+class Asked(NamedTuple):
+    """A task at a site, before anything is computed."""
+
+    task: Task
     run: _Run
     terms: Terms
     site: Site
     party: Party
     memory: NodeMemory
-    combine: Combine
-    op: str
-    ask: Record
-    checkpoint: bool
-    told: Mapping[str, Json]
-
-    @property
-    def place(self) -> tuple[str, ...]:
-        """Names it among all tasks of all runs."""
-        return tuple(str(self.told.get(part, "")) for part in ("run", "bundle", "step", "exchange", "combine"))
 
 
 class Answerer:
@@ -174,37 +205,31 @@ class Answerer:
             bundle: the approved bundle that the task belongs to.
             progress: called now and then, to show life.
         """
-        asked = self.asked(task, bundle, progress)
+        asked = self.asked(Task.of(task), bundle, progress)
         return self.reply(asked, asked.terms.algorithm.answer)
 
-    def asked(self, task: Record, bundle: Mapping[str, Json], progress: Progress = lambda: None) -> Asked:
+    def asked(self, task: Task, bundle: Mapping[str, Json], progress: Progress = lambda: None) -> Asked:
         """What :meth:`reply` answers; the arguments are those of :meth:`answer`."""
-        try:
-            data = task.data
-            run_id, step, exchange = data["run"], data["step"], data["exchange"]
-            op, how, ask = data["op"], data["combine"], data["ask"]
-        except KeyError as missing:
-            raise WireError(f"a task without {missing}") from None
-        run = self._run(run_id, bundle)
-        terms, rows = run.terms, run.rows or self._rows(run.terms, bundle)
+        run = self._run(task.run, bundle)
+        terms, rows, step = run.terms, run.rows or self._rows(run.terms, bundle), task.step
         run.rows = rows
-        if how not in terms.gathers:
-            raise NotApproved(f"the approved bundle does not say how what combines by {str(how)[:40]!r} is gathered")
+        if task.how not in terms.gathers:
+            said = str(task.how)[:40]
+            raise NotApproved(f"the approved bundle does not say how what combines by {said!r} is gathered")
         self.spent = {} if terms.guarantee is None else {"release": ""}  # nothing of the rows, until there is
-        memory = run.memories.before(step, exchange)
+        memory = run.memories.before(step, task.exchange)
         remembered, declared = memory.algorithm, terms.rows.get(self.node, 0.0)
         more = (rows.source, rows.owner, terms.nodes, declared, rows.shares, rows.beside)
         own = (run.keep, None, run.place)
         site = Site(self.node, rows.table, terms.settings, remembered, rows.cache, progress, step, *more, *own)
-        seed = int(terms.settings.get("seed", 0))
-        told = (run_id, str(data.get("bundle", "")), terms.rows, self._promises)
-        party = Party(self.node, step, exchange, seed, memory.gather, self._identity, progress, *told)
-        checkpoint = bool(data.get("checkpoint", True))
-        return Asked(run, terms, site, party, memory, _COMBINES[how], op, Record(ask, task.arrays), checkpoint, data)
+        told = (task.run, task.bundle, terms.rows, self._promises)
+        party = Party(self.node, step, task.exchange, terms.seed, memory.gather, self._identity, progress, *told)
+        return Asked(task, run, terms, site, party, memory)
 
     def reply(self, asked: Asked, answers: Callable[[Site, Record], Contribution]) -> Record:
         """The reply, of which ``answers`` computes the contribution."""
-        combine, terms = asked.combine, asked.terms
+        task, terms = asked.task, asked.terms
+        combine = _COMBINES[task.how]
 
         def answer(ask: Record) -> Contribution:
             # before the answer, which may lie where the ask does (:func:`hanse.large_arrays.in_place_of`)
@@ -225,8 +250,8 @@ class Answerer:
                 self.spent["cells"] = sum(int(np.size(a)) for a in contribution.record.arrays.values())
             return contribution if key is None else self._noised(contribution, key, asked, steps)
 
-        reply = terms.gathers[combine].reply(asked.op, asked.ask, answer, asked.party)
-        asked.run.memories.keep(asked.party.step, asked.party.exchange, asked.memory, asked.checkpoint)
+        reply = terms.gathers[combine].reply(task.op, task.ask, answer, asked.party)
+        asked.run.memories.keep(task.step, task.exchange, asked.memory, task.checkpoint)
         if asked.party.leaving and self._kept_by_gate:
             self.spent["told"] = asked.party.leaving
         else:
@@ -238,12 +263,12 @@ class Answerer:
         promised = asked.terms.guarantee
         assert promised is not None
         name_of: Callable[[], str] = (lambda: "") if steps is None else (lambda: steps.name)
-        contribution, name = release.released(contribution, asked.combine, promised, key, name_of)
+        contribution, name = release.released(contribution, _COMBINES[asked.task.how], promised, key, name_of)
         self.spent["release"] = name
         return contribution
 
     def _key(self, ask: Record, asked: Asked) -> release.Key:
-        place = [part.encode() for part in (*asked.place, digest(ask))]
+        place = [part.encode() for part in (*asked.task.place, digest(ask))]
         return lambda found: key_for(self._secret(), *place, found)
 
     def rest(self, run_id: str) -> None:

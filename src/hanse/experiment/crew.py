@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from hanse import shared_threads
-from hanse.answers import Answerer, Asked
+from hanse.answers import Answerer, Asked, Task
 from hanse.experiment.answerers import Answerers
 from hanse.experiment.remembered import packed
 from hanse.kinds import Contribution, Site
@@ -144,9 +144,12 @@ def _replies(answerers: Sequence[Answerer], jobs: Sequence[Job]) -> list[Record 
     asked the very same; what fails so is answered one by one, so a failure has the name of its site.
     """
     asked: list[Asked | Exception] = []
+    last: tuple[Record, Task] | None = None
     for answerer, job in zip(answerers, jobs, strict=True):
         try:
-            asked.append(answerer.asked(job.task, job.bundle, job.progress))
+            if last is None or last[0] is not job.task:
+                last = job.task, Task.of(job.task)
+            asked.append(answerer.asked(last[1], job.bundle, job.progress))
         except Exception as error:
             asked.append(error)
     cohort = _Cohort([found for found in asked if isinstance(found, Asked)])
@@ -173,7 +176,8 @@ class _Cohort:
     def answer(self, algorithm: Any, site: Site, ask: Record) -> Contribution:
         first = self._left.get(site.node)
         if first is not None:
-            self._compute(algorithm, [one for one in self._left.values() if one is first or _same(one.ask, ask)], ask)
+            alike = [one for one in self._left.values() if one is first or _same(one.task.ask, ask)]
+            self._compute(algorithm, alike, ask)
         known = self._found.pop(site.node, None)
         if known is not None:
             return known
@@ -191,4 +195,5 @@ class _Cohort:
 
 
 def _same(ask: Record, other: Record) -> bool:
-    return (ask.data is other.data and ask.arrays is other.arrays) or fingerprint(ask) == fingerprint(other)
+    same = ask is other or (ask.data is other.data and ask.arrays is other.arrays)
+    return same or fingerprint(ask) == fingerprint(other)
