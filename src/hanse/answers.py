@@ -100,7 +100,7 @@ class _Run:
     rows: _Rows | None = None
 
 
-class Task(NamedTuple):
+class ReadTask(NamedTuple):
     """What is asked, with nothing of a node's own: sites that are asked the very same share it.
 
     Args:
@@ -120,7 +120,7 @@ class Task(NamedTuple):
     checkpoint: bool
 
     @staticmethod
-    def of(record: Record) -> Task:
+    def of(record: Record) -> ReadTask:
         """Of data ``{run, step, exchange, op, combine, ask}`` and the ask's arrays. Raises ``WireError``."""
         data = record.data
         try:
@@ -129,7 +129,7 @@ class Task(NamedTuple):
         except KeyError as missing:
             raise WireError(f"a task without {missing}") from None
         bundle, checkpoint = str(data.get("bundle", "")), bool(data.get("checkpoint", True))
-        return Task(run, bundle, step, exchange, op, how, ask, checkpoint)
+        return ReadTask(run, bundle, step, exchange, op, how, ask, checkpoint)
 
     @property
     def place(self) -> tuple[str, ...]:
@@ -140,7 +140,7 @@ class Task(NamedTuple):
 class Asked(NamedTuple):
     """A task at a site, before anything is computed."""
 
-    task: Task
+    task: ReadTask
     run: _Run
     terms: Terms
     site: Site
@@ -205,10 +205,10 @@ class Answerer:
             bundle: the approved bundle that the task belongs to.
             progress: called now and then, to show life.
         """
-        asked = self.asked(Task.of(task), bundle, progress)
+        asked = self.asked(ReadTask.of(task), bundle, progress)
         return self.reply(asked, asked.terms.algorithm.answer)
 
-    def asked(self, task: Task, bundle: Mapping[str, Json], progress: Progress = lambda: None) -> Asked:
+    def asked(self, task: ReadTask, bundle: Mapping[str, Json], progress: Progress = lambda: None) -> Asked:
         """What :meth:`reply` answers; the arguments are those of :meth:`answer`."""
         run = self._run(task.run, bundle)
         terms, rows, step = run.terms, run.rows or self._rows(run.terms, bundle), task.step

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from hanse import shared_threads
-from hanse.answers import Answerer, Asked, Task
+from hanse.answers import Answerer, Asked, ReadTask
 from hanse.experiment.answerers import Answerers
 from hanse.experiment.remembered import packed
 from hanse.kinds import Contribution, Site
@@ -144,11 +144,11 @@ def _replies(answerers: Sequence[Answerer], jobs: Sequence[Job]) -> list[Record 
     asked the very same; what fails so is answered one by one, so a failure has the name of its site.
     """
     asked: list[Asked | Exception] = []
-    last: tuple[Record, Task] | None = None
+    last: tuple[Record, ReadTask] | None = None
     for answerer, job in zip(answerers, jobs, strict=True):
         try:
             if last is None or last[0] is not job.task:
-                last = job.task, Task.of(job.task)
+                last = job.task, ReadTask.of(job.task)
             asked.append(answerer.asked(last[1], job.bundle, job.progress))
         except Exception as error:
             asked.append(error)
