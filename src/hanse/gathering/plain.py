@@ -9,6 +9,7 @@ order, so a moderate number of them is checked and added up as it comes.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -319,6 +320,13 @@ class Contributions:
             give_back()  # what the transfer held: the sum needs room now
         weights = [answer.weight if weighted else 1.0 for answer, _ in self.found]
         dtypes = {name: _type_of_sum(place.dtype, weighted, keep) for name, place in layout.items()}
+        small = [name for name in layout if dtypes[name] != np.int64]
+        if (
+            small
+            and len(small) == len(layout)
+            and sum(place.size for place in layout.values()) * len(self.found) <= _SMALL
+        ):
+            return self._added_in_order(layout, weights, divide, dtypes)
         totals = several({name: (place.size, dtypes[name]) for name, place in layout.items()})
         return {
             name[2:]: self._add(name, place, weights, divide, totals[name], dtypes[name] == np.int64)
@@ -366,10 +374,7 @@ class Contributions:
                 high = min(low + spans.BLOCK, stop)
                 into, product = accumulator[: high - low], scratch[: high - low]
                 empty = True
-                small = not whole and (high - low) * len(self.found) <= _SMALL
-                if small:
-                    into[:] = self._added_in_order(name, low, high, weights)
-                for (_, record), weight in zip(() if small else self.found, () if small else weights, strict=True):
+                for (_, record), weight in zip(self.found, weights, strict=True):
                     values = block(record.arrays, name, low, high)
                     if empty and whole:
                         np.copyto(into, values, casting="unsafe")
@@ -397,12 +402,31 @@ class Contributions:
                 self._blame(name, place, total)
         return total.reshape(place.shape)
 
-    def _added_in_order(self, name: str, low: int, high: int, weights: Sequence[float]) -> Array:
-        """The same sum, bit by bit, of so few numbers that each call takes longer than its arithmetic."""
-        each = blocks_of([record.arrays for _, record in self.found], name, low, high)
-        each *= np.array(weights)[:, None]
-        summed: Array = np.add.accumulate(each, axis=0, out=each)[-1]
-        return summed
+    def _added_in_order(
+        self,
+        layout: Mapping[str, ArrayPlace],
+        weights: Sequence[float],
+        divide: float,
+        dtypes: Mapping[str, np.dtype[Any]],
+    ) -> dict[str, Array]:
+        """The same sums, bit by bit, of so few numbers that each call takes longer than its arithmetic."""
+        records, found = [record.arrays for _, record in self.found], dict[str, Array]()
+        ends = list(itertools.accumulate(place.size for place in layout.values()))
+        each = np.empty((len(records), ends[-1] if ends else 0))
+        with np.errstate(over="ignore", invalid="ignore"):
+            for (name, place), end in zip(layout.items(), ends, strict=True):
+                blocks_of(records, name, each[:, end - place.size : end])
+            each *= np.array(weights)[:, None]
+            total = np.add.accumulate(each, axis=0, out=each)[-1]
+            if divide != 1.0:
+                total /= divide
+            fine = math.isfinite(float(np.sum(total)))
+            for (name, place), end in zip(layout.items(), ends, strict=True):
+                part = total[end - place.size : end].astype(dtypes[name])
+                if not fine:
+                    self._blame(name, place, part)
+                found[name[2:]] = part.reshape(place.shape)
+        return found
 
     def _blame(self, name: str, place: ArrayPlace, total: Array) -> None:
         guilty = _checks.not_finite(self.found, name, place)

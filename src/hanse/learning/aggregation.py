@@ -67,7 +67,7 @@ def blockwise(sites: Sequence[Arrays], joined: Callable[[Array], Array]) -> dict
     for name, first in sites[0].items():
         total = np.empty(first.size, first.dtype if first.dtype.kind == "f" else np.float64)
         for low, high in _cuts(first.size):
-            total[low:high] = joined(blocks_of(sites, name, low, high))
+            total[low:high] = joined(blocks_of(sites, name, np.empty((len(sites), high - low)), low))
         out[name] = total.reshape(first.shape)
     return out
 
@@ -81,7 +81,7 @@ def blocks(sites: Sequence[Arrays], sizes: Mapping[str, int]) -> Iterator[Array]
     """All numbers of the sites as (sites, m) float64 blocks."""
     for name, size in sizes.items():
         for low, high in _cuts(size):
-            yield blocks_of(sites, name, low, high)
+            yield blocks_of(sites, name, np.empty((len(sites), high - low)), low)
 
 
 def _cuts(size: int) -> Iterator[tuple[int, int]]:

@@ -107,7 +107,7 @@ def summary(gathered: Gathered, task: Task, round: int) -> dict[str, Json]:
 
 def appended(history: Sequence[Mapping[str, Json]], entry: Mapping[str, Json]) -> tuple[Mapping[str, Json], ...]:
     """A history with one more entry; only the latest keeps its counts by threshold."""
-    return (*told(history), entry)
+    return (*history[:-1], *told(history[-1:]), entry)
 
 
 def told(history: Sequence[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
@@ -124,8 +124,13 @@ def shown(history: Sequence[Mapping[str, Json]], last: bool) -> dict[str, Json]:
 
 def unmeasured(gathered: Gathered, task: Task, round: int) -> dict[str, Json]:
     """The entry of a model where no site holds rows out: of none."""
+    return {"round": round, **_of_no_rows(task), "spread": {}, **rests_on(gathered)}
+
+
+@functools.lru_cache(8)
+def _of_no_rows(task: Task) -> Mapping[str, Json]:
     sums = {name: np.zeros([n or 0 for n in shape], dtype) for name, (dtype, shape) in task.of.shapes(task).items()}
-    return {"round": round, **report(sums, task), "spread": {}, **rests_on(gathered)}
+    return report(sums, task)
 
 
 def rests_on(gathered: Gathered) -> dict[str, Json]:

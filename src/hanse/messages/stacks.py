@@ -70,6 +70,7 @@ class Row(Placed):
         return self.stack.arrays[name][self.place, ...]  # with the dots what has no axis stays an array
 
     def block(self, name: str, start: int, stop: int) -> Array:
+        """Elements ``start:stop`` of the flattened array."""
         return np.ascontiguousarray(self[name]).reshape(-1)[start:stop]
 
 
@@ -85,21 +86,20 @@ def under(arrays: Mapping[str, Array], prefix: str) -> Mapping[str, Array]:
     return Row(arrays.stack.under(prefix), arrays.place) if type(arrays) is Row else Under(arrays, prefix)
 
 
-def blocks_of(records: Sequence[Mapping[str, Array]], name: str, start: int, stop: int) -> Array:
-    """(records, stop - start) float64: elements ``start:stop`` of the flattened array ``name`` of each."""
-    found = np.empty((len(records), stop - start))
-    low = 0
+def blocks_of(records: Sequence[Mapping[str, Array]], name: str, into: Array, start: int = 0) -> Array:
+    """Puts elements of the flattened array ``name`` of each record, from ``start`` on, into (records, m) numbers."""
+    low, stop = 0, start + into.shape[1]
     for stack, group in itertools.groupby(records, _stack):
         some = list(group)
         high = low + len(some)
         if stack is None:
             for place, arrays in enumerate(some, low):
-                found[place] = block(arrays, name, start, stop)
+                into[place] = block(arrays, name, start, stop)
         else:
             flat = stack.arrays[name].reshape(len(stack), -1)[:, start:stop]
-            found[low:high] = flat[[row.place for row in some]]  # type: ignore[attr-defined]
+            into[low:high] = flat[[row.place for row in some]]  # type: ignore[attr-defined]
         low = high
-    return found
+    return into
 
 
 def _stack(arrays: Mapping[str, Array]) -> Stack | None:
