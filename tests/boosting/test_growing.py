@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xgboost
 
-from hanse.boosting import growing, scales
+from hanse.boosting import growing, scales, workspace
 from hanse.boosting.binning import Binning
 from hanse.boosting.constraints import Constraints
 from hanse.boosting.growing import Rules, Shape
@@ -96,6 +96,17 @@ def test_trees_are_those_of_xgboost(kind: str, shape: dict[str, Any], penalty: d
 def test_a_row_alone_gives_a_leaf() -> None:
     grown, _ = boost(np.array([[1.0]]), np.array([3.0]), Task("regression", ("v",)), 2, Rules())
     assert grown.size.tolist() == [1, 1]
+
+
+def test_trees_are_the_same_whether_bins_are_held_by_column_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, score = data(1000, 4)
+    found = []
+    for limit in (0, 1 << 20):
+        monkeypatch.setattr(workspace, "_BY_COLUMN", limit)
+        work = Workspace(lambda: [X], len(X), Binning.of([np.float32([0])] * 5), np.float32([0]))
+        assert (work.by_column is work.binned) == (limit == 0)
+        found.append(boost(X, score, Task("regression", tuple("vwxyz")), 3, Rules())[1])
+    assert (found[0] == found[1]).all()
 
 
 def test_opening_nodes_ahead_of_the_policy_changes_no_tree() -> None:

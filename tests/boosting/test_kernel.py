@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -35,8 +35,7 @@ def test_sums_are_those_of_the_loop_as_it_is_written(n: int, dtype: type[np.unsi
         np.add.at(expected[node], int(starts[column]) + bins[own, column].astype(int), pairs[own].astype(np.int64))
     assert (found == expected).all()
     written = np.full((2, 903, 2), 1 << 40, np.int64)
-    with np.errstate(over="ignore"):  # of what it looks at rows ahead by, which says nothing
-        add_up.plain(bins, pairs, rows, low, high, starts, written)
+    add_up.plain(bins, pairs, rows, low, high, starts, written)
     assert (written == expected).all()
 
 
@@ -56,8 +55,26 @@ def test_pairs_are_the_numbers_of_their_rows_in_units(outputs: int) -> None:
         assert (pairs == expected).all()
 
 
+def test_of_no_columns_there_are_no_sums() -> None:
+    rows, ends = np.arange(50, dtype=np.int32), (np.array([0]), np.array([50]))
+    sums = np.zeros((1, 0, 2), np.int64)
+    add_up(np.zeros((50, 0), np.uint8), np.ones((50, 2), np.int32), rows, *ends, np.zeros(1, np.uint64), sums)
+    assert sums.shape == (1, 0, 2)
+
+
+@pytest.mark.parametrize("columns", [64, 65, 200])
+def test_rows_longer_than_a_line_of_the_cache_are_summed_up_alike(columns: int) -> None:
+    bins, pairs = binned(90, columns, np.uint8), np.random.default_rng(4).integers(-9, 9, (90, 2)).astype(np.int32)
+    rows, starts = np.arange(90, dtype=np.int32), (np.arange(columns + 1) * 250).astype(np.uint64)
+    found, written = (np.zeros((1, columns * 250, 2), np.int64) for _ in range(2))
+    add_up(bins, pairs, rows, np.array([0]), np.array([90]), starts, found)
+    add_up.plain(bins, pairs, rows, np.array([0]), np.array([90]), starts, written)
+    assert (found == written).all()
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("goes", ["all left", "all right", "some"])
-def test_rows_are_parted_where_they_stand(goes: str) -> None:
+def test_rows_are_parted_where_they_stand(goes: str, order: Literal["C", "F"]) -> None:
     """Each node by its own column, those that go left first, both in their order; an empty one, and one that is none of
     these, stay as they are."""
     bins, rng = binned(500, 4, np.uint8), np.random.default_rng(2)
@@ -66,7 +83,7 @@ def test_rows_are_parted_where_they_stand(goes: str) -> None:
     columns, middle = np.array([3, 0, 1, 2]), np.zeros(4, np.int64)
     left = rng.random((4, 256)) < {"all left": 1.0, "all right": 0.0, "some": 0.4}[goes]
     before, spare = rows.copy(), np.empty_like(rows)
-    part(bins, columns, left.astype(np.uint8), rows, low, high, spare, middle)
+    part(np.array(bins, order=order), columns, left.astype(np.uint8), rows, low, high, spare, middle)
     expected = before.copy()
     for i in range(4):
         own = before[low[i] : high[i]]

@@ -22,6 +22,7 @@ from hanse.boosting.trees import Trees
 from hanse.messages import Array
 
 _LEAST_ROWS = 1 << 14  # of a thread
+_BY_COLUMN = 1 << 24  # bytes of bins; more are not held twice
 _PARTED = 1 << 18  # rows; fewer are parted in less time than another thread needs to begin
 
 
@@ -35,7 +36,9 @@ class Workspace:
         rows: n; ``bins``: how they are put in bins.
         base: (outputs,) float32, the margins without trees.
         boosted, grown: the stamps.
-        binned: (n, f) their bins; ``margins``: (n, outputs) float32.
+        binned: (n, f) their bins, one row after the other, and ``by_column`` the same one column after the other, where
+            they are few: who parts rows looks at one column of them, and at one row after the other it would read all.
+        margins: (n, outputs) float32.
         pairs: (outputs, n, 2) int32, gradients and Hessians in units of their scales.
         order: of each tree the rows that it learns from, those of a node one after the other.
         places: of each node the tree, and from where to where its rows stand.
@@ -49,6 +52,7 @@ class Workspace:
     boosted: str = ""
     grown: str = ""
     binned: Array = field(default_factory=lambda: np.zeros(0))
+    by_column: Array = field(default_factory=lambda: np.zeros(0))
     margins: Array = field(default_factory=lambda: np.zeros(0))
     pairs: Array = field(default_factory=lambda: np.zeros((0, 0, 2), np.int32))
     order: list[Array] = field(default_factory=list)
@@ -57,6 +61,7 @@ class Workspace:
 
     def __post_init__(self) -> None:
         self.binned = self.bins.put(self.columns(), self.rows)
+        self.by_column = np.asfortranarray(self.binned) if self.binned.nbytes <= _BY_COLUMN else self.binned
         self.margins = np.tile(np.asarray(self.base, np.float32), (self.rows, 1))
 
     # ------------------------------------------------------------ margins
@@ -141,7 +146,7 @@ class Workspace:
         def some(tree: int, first: int, last: int) -> None:
             at, rows = [i for i, _ in nodes[first:last]], self.order[tree]
             columns, ends = splits.feature[at].astype(np.int64), _ends(places[first:last])
-            part(self.binned, columns, goes_left[at], rows, *ends, np.empty_like(rows), middle[first:last])
+            part(self.by_column, columns, goes_left[at], rows, *ends, np.empty_like(rows), middle[first:last])
 
         places = [place for _, place in nodes]
         whole = sum(high - low for _, low, high in places)
