@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hanse import algorithms, features, rounds
+from hanse import algorithms, features, gathering, rounds
 from hanse.answers import Answerer
 from hanse.bundle import freeze
 from hanse.config import RunConfig
@@ -29,11 +29,12 @@ class Killed(BaseException):
 
 
 class Federation:
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **settings: Any) -> None:
         self.tables = shares(toy(90), 30, 40, 20)
         self.config = RunConfig.parse(
             {"model_name": "xgboost_bagging", "target_column": "y", "sample_id_column": None, "num_rounds": ROUNDS}
             | {"model_options": {"max_depth": 2}}
+            | settings
         )
         alignment = features.align({n: t.schema() for n, t in self.tables.items()}, "intersection", targets=["y"])
         self.bundle = freeze(self.config, alignment.to_json(), {})
@@ -42,13 +43,23 @@ class Federation:
         self.run = self.store.runs.propose(
             made.id, self.bundle.sha256, self.bundle.content, actor="ada", nodes=sorted(self.tables), expires=4e9
         ).id
+        self.lost = dict[str, tuple[int, str]]()  # node to the step at which it loses its worker, and when
         self.handlers = {node: self._handler(node) for node in self.tables}
 
     def _handler(self, node: str) -> Handler:
         answerer = Answerer(node, lambda content: self.tables[node])
 
         async def handle(peer: str, message: Message, progress: Progress) -> Message:
-            return Message("reply", message.id, node, answerer.answer(message.body, self.bundle.content, progress))
+            step, when = self.lost.get(node, (-1, ""))
+            dies = message.body.data["step"] == step and message.body.data["op"] == "answer"
+            if dies and when == "before it answers":
+                answerer.forget(self.run)
+            reply = Message("reply", message.id, node, answerer.answer(message.body, self.bundle.content, progress))
+            if dies:
+                del self.lost[node]
+                if when == "after":
+                    answerer.forget(self.run)
+            return reply
 
         return handle
 
@@ -73,6 +84,7 @@ class Federation:
             Journal(seen.store, self.run, lambda *_: None),
             self.run,
             self.bundle.sha256,
+            gathers=gathering.build(self.bundle.content["gathering"], self.config.to_json()),
         )
         state = asyncio.run(loop.go(latest and (latest[0] + 1, latest[1])))
         return loop.algorithm.result(state), written
@@ -96,3 +108,29 @@ def test_a_killed_coordinator_ends_with_the_same_trees_and_few_of_them_are_writt
         assert step - 11 < last < step
     found, _ = federation.go()
     assert digest(found) == digest(whole)
+
+
+@pytest.mark.parametrize(
+    ("lost", "left"), [({}, 0), ({"site-1": (9, "after"), "site-2": (9, "before it answers")}, 1)]
+)
+def test_a_killed_coordinator_of_secure_sums_leaves_behind_what_nodes_have_told(
+    lost: dict[str, tuple[int, str]], left: int, tmp_path: Path
+) -> None:
+    """A node tells one sum of a step, and cannot go back to what its rows were some levels before: whoever went on from
+    the last state asked these steps again, and was refused. Neither is it asked again what was left behind before."""
+    exact = {"model_name": "xgboost", "gathering": "secure", "min_completed": 3, "num_rounds": 3}
+    whole, _ = Federation(tmp_path / "whole", **exact).go()
+    federation = Federation(tmp_path / "killed", **exact)
+    federation.lost = dict(lost)
+
+    def behind() -> list[int]:
+        return [row.step for row in federation.store.rounds.list(federation.run) if row.status == "failed"]
+
+    with pytest.raises(Killed):
+        federation.go(12)
+    assert (behind(), federation.store.rounds.checkpoints(federation.run)[-1]) == ([9][:left], 9 if left else 6)
+    found, _ = federation.go()
+    assert len(behind()) == left + 1
+    assert behind()[-1] >= 12  # the last step that was asked for before
+    trees = [name for name in whole.arrays if name.startswith("model.")]
+    assert all(found.arrays[name].tobytes() == whole.arrays[name].tobytes() for name in trees)

@@ -240,7 +240,7 @@ class Gathered(Protocol):
     @property
     def told(self) -> Mapping[str, Json]:
         """How they came together, for the step's record; empty where there is nothing to tell. ``over``: they did not,
-        and no other attempt at this step can succeed."""
+        and no other attempt at this step can succeed; it is the last step of the run that was answered already."""
         ...
 
 

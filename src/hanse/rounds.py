@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from hanse import gathering, large_arrays, registry, transforms, weights
 from hanse.choice import Admission, Choice, Past, Situation
@@ -195,9 +195,8 @@ class Loop:
                 whole = replace(ask, fewest=max(1, self.config.min_completed))
                 gathered = (await self._gather(ask).collect(whole, asks, sky.exchange)).among(self.nodes, step)
                 told, gathered = await self._tell(ask, state, gathered)
-                anew: State | None = None
-                if told is None and gathered.told.get("over"):  # other attempts would fail, too
-                    anew = anew_of(self.algorithm, state)
+                over: Any = gathered.told.get("over", -1) if told is None else -1
+                anew: State | None = anew_of(self.algorithm, state) if over >= 0 else None
                 changed = transforms.report(self.transforms, [answer.metrics for answer in gathered.answers])
                 self._close(record, gathered, sky, began)
                 if self.admission is not None:
@@ -206,8 +205,9 @@ class Loop:
                 if told is None:
                     failed += 1
                     record.status = "failed"
-                    if anew is not None:  # the step is left behind
-                        state, step = anew, step + 1
+                    if anew is not None:  # other attempts would fail, too: it is left behind, with all that was asked
+                        record.step = max(step, over)
+                        state, step = anew, record.step + 1
                 else:
                     if self.config.fraction < 1:
                         past = recent([*past, Past.of({f.name: getattr(record, f.name) for f in fields(record)})])

@@ -99,12 +99,15 @@ def test_the_last_steps_are_read_first_and_the_others_not_at_all(store: Store, r
     assert list(store.rounds.backwards("run-nobody")) == []
 
 
-def test_a_failed_step_leaves_no_state(store: Store, running: str) -> None:
+def test_a_step_leaves_the_state_that_it_is_given(store: Store, running: str) -> None:
+    """Also one that failed: of a step that is left behind, what is asked next is of the state after it."""
     store.rounds.checkpoint(running, 0, SMALL, RECORD)
-    store.rounds.checkpoint(running, 1, SMALL, {**RECORD, "status": "failed"})
+    store.rounds.checkpoint(running, 1, None, {**RECORD, "status": "failed"})
     store.rounds.checkpoint(running, 2, None, RECORD)
     assert store.rounds.checkpoints(running) == (0,)
-    assert [r.status for r in store.rounds.list(running)] == ["ok", "failed", "ok"]
+    store.rounds.checkpoint(running, 3, SMALL, {**RECORD, "status": "failed"})
+    assert store.rounds.checkpoints(running) == (0, 3)
+    assert [r.status for r in store.rounds.list(running)] == ["ok", "failed", "ok", "failed"]
 
 
 def test_the_last_two_states_stay(store: Store, running: str) -> None:

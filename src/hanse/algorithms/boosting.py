@@ -82,7 +82,7 @@ def ingredients(options: Mapping[str, Json]) -> tuple[str, ...]:
 
 def most_steps(config: RunConfig) -> int:
     """Those that count, and of each tree its levels and what its leaves take, twice: a tree may begin anew where a site
-    is lost."""
+    is lost, and where secure sums were told that a killed coordinator asks again, those since its last state do."""
     options = config.model_options
     depth, leaves = options.get("max_depth", 6), options.get("max_leaves", 0)
     levels = depth or leaves or 1000
@@ -90,7 +90,7 @@ def most_steps(config: RunConfig) -> int:
         objective.named(str(options["objective"])), "LEAVES_ARE_QUANTILES", False
     )
     more = quantiles.EXCHANGES if quantile else 0
-    return _boosting_counts.MOST + 2 * config.num_rounds * (int(levels) + 4 + more) + 3
+    return _boosting_counts.MOST + 2 * (config.num_rounds + CHECKPOINT_EVERY) * (int(levels) + 4 + more) + 3
 
 
 def unfit(config: RunConfig) -> str:

@@ -9,8 +9,9 @@ as a coordinator that was killed has to.
 
 from __future__ import annotations
 
+import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import xxhash
@@ -19,10 +20,11 @@ from hanse.errors import NodeFailed, NotAllowed, WireError
 from hanse.gather import Party
 from hanse.messages import Array, Json, dumps
 
-OTHERS = (  # no attempt can make the sum any more
+_OTHERS = (  # no attempt can make the sum any more
     "this node has contributed other numbers to this very sum before, and has lost what it remembered then; the "
-    "difference would show them, so it contributes to it no more"
+    "difference would show them, so it contributes to it no more. The last step of which it has told a sum is {}"
 )
+_SAID = re.compile(re.escape(_OTHERS).replace(re.escape("{}"), r"([0-9]{1,9})"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +68,10 @@ class Bound:
                 "sums that differ by one node would show its numbers. It can be made again when these are all there"
             )
 
-    def check_own(self, contributed: str) -> None:
+    def check_own(self, contributed: str, party: Party) -> None:
         """Raises unless this node contributes what it did."""
         if contributed != self.contributed:
-            raise NodeFailed(OTHERS)
+            raise NodeFailed(_OTHERS.format(_last(party)))
 
     def leave(self, party: Party) -> None:
         """Has it written down before the reply leaves, as the reply is part of this sum and needs no other secret."""
@@ -93,6 +95,12 @@ class Bound:
             )
 
 
+def told_until(failures: Iterable[str]) -> int | None:
+    """The last step of which a sum was told, where one of these says that its own can be made no more (a coordinator
+    that was killed does not know how far it had come); None where none does."""
+    return max((int(said[1]) for reason in failures if (said := _SAID.fullmatch(reason))), default=None)
+
+
 def fresh_seed() -> int:
     """Of the hash of one's own numbers."""
     return secrets.randbits(63)
@@ -108,3 +116,9 @@ def hashed(words: Mapping[int, Array], names: Json, seed: int) -> str:
 
 def _place(party: Party) -> str:
     return f"{party.run} {party.bundle} {party.step}"
+
+
+def _last(party: Party) -> int:
+    """The last step of the run of which this node has told a sum."""
+    run = _place(party).removesuffix(str(party.step))
+    return max(int(place.removeprefix(run)) for place in party.promises if place.startswith(run))

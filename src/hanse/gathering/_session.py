@@ -186,7 +186,7 @@ class Member:
         """What this node contributes to the sum, and contributed to it before."""
         if session.bound.contributed:
             try:
-                session.bound.check_own(contributed)
+                session.bound.check_own(contributed, self._party)
             except NodeFailed:
                 self._kept().session = None  # other numbers under the same masks would lay both bare
                 raise

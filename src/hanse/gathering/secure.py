@@ -73,7 +73,7 @@ from hanse.config import RunConfig
 from hanse.errors import NodeFailed, RunFailed
 from hanse.gather import Exchange, Party
 from hanse.gathering import _groups
-from hanse.gathering._bound import OTHERS
+from hanse.gathering._bound import told_until
 from hanse.gathering._came import Blame, Came, Shares, body, came
 from hanse.gathering._keys import LOST
 from hanse.gathering._session import Member, layout, least, pair_sign
@@ -196,8 +196,9 @@ class Secure:
             return await asyncio.to_thread(self._summed, left, survivors, masks, among, failures, ask)
         except _NoSum as error:
             self._keys, self._told = {}, set()  # the next attempt begins with fresh ones
-            over = {"over": True} if OTHERS in failures.values() else {}
-            return nothing({node: failures.get(node, error.reason) for node in asks}, over)
+            over = told_until(failures.values())
+            told: dict[str, Json] = {} if over is None else {"over": over}
+            return nothing({node: failures.get(node, error.reason) for node in asks}, told)
 
     def _enough(self, left: Mapping[str, Any], among: Sequence[str], fewest: int = 0) -> None:
         for needed, setting in ((self._least, "secure_threshold"), (fewest, "min_completed")):

@@ -105,8 +105,7 @@ class Rounds:
 
         Args:
             state: the state, or the SHA-256 of a blob that was put. Up to 256 KiB it lies in the
-                database, above as a blob. Only a step that succeeded leaves a state: with None, or
-                with status ``failed`` in ``record``, the checkpoint before stays the latest.
+                database, above as a blob. None: the checkpoint before stays the latest.
             record: ``label``, ``round``, ``started`` and ``ended`` (ISO 8601 or seconds),
                 ``status`` (``ok`` or ``failed``), and whatever else belongs to it. A step that is
                 done again replaces its record.
@@ -119,7 +118,7 @@ class Rounds:
         """
         written = [_row(run_id, *each) for each in (*earlier, (step, record))]
         row = written[-1]
-        place = self._place(state) if row["status"] == "ok" else None
+        place = self._place(state)
         with self._database.write() as tx:
             progress = {"run_id": words(run_id), "at": now(), "new_step": step, "new_round": row["round"]}
             if tx.execute(_PROGRESS, progress).rowcount == 0:
