@@ -110,9 +110,7 @@ def test_a_killed_coordinator_ends_with_the_same_trees_and_few_of_them_are_writt
     assert digest(found) == digest(whole)
 
 
-@pytest.mark.parametrize(
-    ("lost", "left"), [({}, 0), ({"site-1": (9, "after"), "site-2": (9, "before it answers")}, 1)]
-)
+@pytest.mark.parametrize(("lost", "left"), [({}, 0), ({"site-1": (9, "after"), "site-2": (9, "before it answers")}, 1)])
 def test_a_killed_coordinator_of_secure_sums_leaves_behind_what_nodes_have_told(
     lost: dict[str, tuple[int, str]], left: int, tmp_path: Path
 ) -> None:

@@ -239,6 +239,33 @@ def test_a_column_of_which_no_label_may_be_told_is_named() -> None:
     assert said.startswith("nothing is learned from 'id': no site may tell a label of it")
 
 
+@pytest.mark.parametrize("minimum", [1, 5])
+def test_rows_of_which_a_site_may_not_tell_what_they_hold_are_named(minimum: int) -> None:
+    """A fit that is exact took what was missing for the mean, and rare labels for none, and said that it equals that of
+    the pooled rows."""
+    rng = np.random.default_rng(0)
+    rows: dict[str, Any] = {"x": rng.normal(size=120), "z": rng.normal(size=120)}
+    rows |= {"t": rng.choice(["a", "b"], 120), "y": rng.choice(["n", "p"], 120)}
+    rows["x"][[1, 2, 41, 42]] = np.nan
+    rows["t"] = ["rare" if i in (3, 43) else label for i, label in enumerate(rows["t"])]
+    rows["y"] = ["maybe" if i in (4, 5) else label for i, label in enumerate(rows["y"])]
+    owners = {f"site-{i}": {"minimum_count": minimum} for i in range(3)}
+    tables = shares(Table.of(rows), 40, 40, 40)
+    said = prepare(tables, model_name="logistic_regression", test_fraction=0.0, owners=owners).data.get("warnings", [])
+    if minimum == 1:
+        assert not [one for one in said if "minimum_count" in one]
+        return
+    untold = "has labels that no site tells (each stands in fewer rows than owners ask for, minimum_count)"
+    assert said == [
+        f"'t' at site-0, site-1 {untold}: rows with them count as rows of none of the labels",
+        f"'y' at site-0 {untold}: nothing is learned from rows with them",
+        "'x' is missing in some rows, at no site in as many as owners ask for (minimum_count): there it counts as its "
+        "mean",
+    ]
+    trees = prepare(tables, model_name="random_forest", test_fraction=0.0, owners=owners).data["warnings"]
+    assert trees == said[:2]  # they see what is missing
+
+
 def test_a_feature_that_sites_code_by_other_words_is_named() -> None:
     """The pooled fit of it is exact and means nothing: each coding is a category of its own."""
     numbers = {"x": np.arange(40.0), "y": ["n", "p"] * 20}

@@ -20,7 +20,7 @@ from hanse.task import Settling, Task
 
 MAX_CATEGORIES = 1000
 MAX_WARNINGS = 100
-_UNTOLD = "each stands in fewer rows than owners ask for, minimum_count"
+UNTOLD = "each stands in fewer rows than owners ask for, minimum_count"
 
 
 # ---------------------------------------------------------------- node: what a site reports
@@ -96,7 +96,7 @@ def agreed(task_type: str, target: str, needs: str, gathered: Gathered) -> tuple
             own = {node: list(described[i].categories) for node, (_, described) in reports.items()}
             odd += comparison.categories(own, column.name)
             if not column.categories:
-                odd.append(f"nothing is learned from {column.name!r}: no site may tell a label of it ({_UNTOLD})")
+                odd.append(f"nothing is learned from {column.name!r}: no site may tell a label of it ({UNTOLD})")
     names = tuple(feature_names(columns, needs))
     if not names:
         raise ConfigError("no feature has a value at any site")

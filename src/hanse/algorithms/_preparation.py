@@ -34,16 +34,27 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from hanse.algorithms._agreement import MAX_WARNINGS, agreed, check_sums, least, report, sizes
+from hanse.algorithms._agreement import MAX_WARNINGS, UNTOLD, agreed, check_sums, least, report, sizes
 from hanse.algorithms._oddities import coded, unlike
 from hanse.codec import ArrayOf, encode
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, DataError
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
-from hanse.learning.rows import STANDARDISED, Agreed, Described, check_task, numbers, parted, usable
+from hanse.learning.rows import (
+    STANDARDISED,
+    Agreed,
+    Described,
+    check_task,
+    numbers,
+    parted,
+    target_columns,
+    untold,
+    usable,
+)
 from hanse.messages import Array, Json, Record
 from hanse.privacy.guarantee import range_of
 from hanse.registry import find
+from hanse.rough import some
 from hanse.suppression import hidden
 from hanse.table import ColumnKind, Table
 from hanse.typed import Typed
@@ -159,6 +170,8 @@ class Preparation:
         check_task(site, task)
         kept, y = usable(site.table, task, ask.agreed.target)
         train, _ = parted(site, kept, y, columns)
+        of_target = target_columns(site.table, task.of, ask.agreed.target)
+        unused = len(kept) < np.all([column.given for column in of_target], axis=0).sum()
         atleast = least(site)
         if 0 < len(kept) < atleast:
             raise DataError(f"fewer rows with a usable target than this node's minimum of {atleast}")
@@ -179,6 +192,7 @@ class Preparation:
         if ask.step == "squares":
             if ask.agreed.standardised:
                 arrays["squares"] = found["squares"]
+            odd["unused"] = [ask.agreed.target] if unused else []
             said = {what: names for what, names in odd.items() if names}
         return Contribution(
             Record(said, arrays),
@@ -210,7 +224,8 @@ class Preparation:
         # where all that made the centre are here, it is their mean, and what is left of it is rounding
         shift = np.zeros_like(mean) if took == before.took else mean
         mean = np.where(count > 0, before.mean + shift, 0.0)
-        state = replace(state, warnings=_warned(state, gathered), count=count, mean=mean, scale=np.ones_like(mean))
+        state = replace(state, count=count, mean=mean, scale=np.ones_like(mean))
+        state = replace(state, warnings=_warned(state, gathered))
         if state.needs != STANDARDISED:
             return replace(state, step="done")
         variance = np.divide(found["squares"], count, out=np.zeros_like(mean), where=count > 0) - shift**2
@@ -270,6 +285,8 @@ def _column_sums(
     found = {name: np.zeros(len(listed)) for name in ("count", "sum", "squares")}
     odd: dict[str, list[str]] = {"unlike": [], "coded": []}
     squares, all_rows = ask.step == "squares", bool(learned.all())
+    if squares:
+        odd["untold"] = [column.name for column in ask.agreed.columns if untold(table, column, learned)]
     for i, column in enumerate(listed):
         values = targets[:, i - features] if column is None else numbers(table, column)
         if column is not None and not all_rows:
@@ -327,16 +344,28 @@ def _of_ranges(site: Site, ask: Question) -> Contribution:
 _ODD = {
     "unlike": "lies far from its values at the other sites; look at its unit, its decimal sign and its codes",
     "coded": "seems to hold a code for missing values; leave those cells empty",
+    "untold": f"has labels that no site tells ({UNTOLD}): rows with them count as rows of none of the labels",
+    "unused": f"has labels that no site tells ({UNTOLD}): nothing is learned from rows with them",
 }
+_UNMARKED = (
+    "is missing in some rows, at no site in as many as owners ask for (minimum_count): there it counts as its mean"
+)
 
 
 def _warned(state: State, gathered: Gathered) -> tuple[str, ...]:
-    """What sites found odd in their own columns, after what was said before."""
-    known = {column.name for column in state.known.columns}
-    said = list(state.warnings)
+    """What is odd about the columns of sites, and what of them is not learned from, after what was said before."""
+    known = {state.target, *(column.name for column in state.known.columns)}
+    at: dict[tuple[str, str], list[str]] = {}
     for answer in gathered.answers:
-        for what, sentence in _ODD.items():
+        for what in _ODD:
             told = answer.data.get(what, ())
-            named = [n for n in told if n in known] if isinstance(told, list) else []
-            said += [f"{name!r} at {answer.node} {sentence}" for name in named]
+            for name in told if isinstance(told, list) else []:
+                if name in known:
+                    at.setdefault((name, what), []).append(answer.node)
+    said = [*state.warnings, *(f"{name!r} at {some(sites)} {_ODD[what]}" for (name, what), sites in at.items())]
+    if state.known.standardised:
+        numeric = [column for column in state.known.columns if column.numeric]
+        for column, present in zip(numeric, state.count, strict=False):  # the target's numbers are the last
+            if not column.missing and present < (state.rows or 0) - 0.5:  # of secure sums to the last digits
+                said.append(f"{column.name!r} {_UNMARKED}")
     return tuple(dict.fromkeys(said))[:MAX_WARNINGS]

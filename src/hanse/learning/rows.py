@@ -365,6 +365,15 @@ def numbers(table: Table, entry: Described) -> Array:
     return _column(table, entry).values
 
 
+def untold(table: Table, entry: Described, rows: Array) -> bool:
+    """Whether some of these ``rows`` (n,) bool have a category that is none of those agreed on."""
+    if not entry.categories:
+        return False
+    column = _column(table, entry)
+    others = [category not in entry.categories for category in column.categories]
+    return any(others) and bool(np.array([*others, False])[column.values[rows]].any())
+
+
 def _plain(table: Table, columns: Sequence[Described], rows: Array) -> Iterator[Array]:
     """(n,) what these ``rows`` hold in one column after the other: numbers, the places of categories; NaN where nothing
     usable is. Images are left out."""
