@@ -11,7 +11,7 @@ import pytest
 from hanse.errors import Unusable
 from hanse.gathering.plain import Contributions
 from hanse.kinds import Answer, Combine
-from hanse.messages import Layout, Record, Row, Stack, blocks_of, digest, dump, load, prefixed, under
+from hanse.messages import Layout, Record, Row, Stack, Together, digest, dump, load, prefixed, under
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
@@ -62,7 +62,7 @@ def test_blocks_of_rows_of_any_stacks_and_of_others(name: str) -> None:
     size = records[0][name].size
     for start, stop in ((0, size), (size - 1, size)):
         expected = [np.ravel(arrays[name])[start:stop] for arrays in records]
-        found = blocks_of(records, name, np.full((len(records), stop - start), np.nan), start)
+        found = Together(records).block(name, start, stop)
         assert np.array_equal(found, np.array(expected, np.float64))
 
 

@@ -291,8 +291,8 @@ class Loop:
         if not isinstance(ask.to, Who):
             named, left_out = await self._admitted(ask, step, sorted(set(ask.to) - set(sky.refused)))
             return Choice(named, "", left_out=left_out)
-        busy = sky.busy()
-        free = [n for n in await self._assemble() if n not in busy and n not in sky.refused]
+        away = sky.busy().union(sky.refused)
+        free = [n for n in await self._assemble() if n not in away]
         eligible, left_out = await self._admitted(ask, step, free)
         count = min(len(eligible), max(self.config.min_fit_nodes, int(len(eligible) * self.config.fraction)))
         if ask.to is EVERYONE or count == len(eligible):
@@ -308,7 +308,7 @@ class Loop:
                 f"selection {self.config.selection} chose {', '.join(chosen.nodes) or 'nobody'} ({chosen.reason}); "
                 f"expected some of {', '.join(eligible)}"
             )
-        return replace(chosen, left_out={**chosen.left_out, **left_out})
+        return replace(chosen, left_out={**chosen.left_out, **left_out}) if left_out else chosen
 
     async def _admitted(self, ask: Ask, step: int, nodes: list[str]) -> tuple[list[str], Mapping[str, str]]:
         """The nodes that may be sent this, and why the others may not. Raises ``NotNow`` where these are too few."""
@@ -332,8 +332,10 @@ class Loop:
         a restarted coordinator does not go on with the first that reconnects.
         """
         begun, moment = time.monotonic(), min(self.config.reconnect_timeout_s, _MOMENT_S)
+        in_order = sorted(self.nodes)
         while True:
-            online = sorted(set(self.nodes) & self.transport.online())
+            there = self.transport.online()
+            online = [node for node in in_order if node in there]
             waited = time.monotonic() - begun
             enough = len(online) >= self.config.min_available_nodes
             if len(online) == len(self.nodes) or (enough and (not everyone or waited >= moment)):

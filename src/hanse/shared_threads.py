@@ -7,8 +7,9 @@ depend on each other, nor on how many threads there are, so the other threads of
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -19,6 +20,16 @@ _here = threading.local()
 def lend(pool: ThreadPoolExecutor | None) -> None:
     """Lets this thread divide its work among those of ``pool``, which wait for nobody; None: it does all by itself."""
     _here.pool = pool
+
+
+@contextmanager
+def lent(pool: ThreadPoolExecutor | None) -> Iterator[None]:
+    """As :func:`lend`, until the block is left."""
+    lend(pool)
+    try:
+        yield
+    finally:
+        lend(None)
 
 
 def each(work: Callable[[T], U], parts: Iterable[T]) -> list[U]:

@@ -85,6 +85,16 @@ class Crew:
         """What they reply, or why there is nothing, in their order. To be called in the event loop of the run."""
         loop, size = asyncio.get_running_loop(), self._cohort
         cohorts = [jobs[low : low + size] for low in range(0, len(jobs), size)]
+        if len(cohorts) == 1:  # nobody else has anything to do: another thread would only have to be woken, twice
+            await asyncio.sleep(0)  # but for what is told of the step before
+            try:
+                with shared_threads.lent(self._helpers):
+                    replies = self._together(jobs)
+            except Exception as error:
+                replies = [error] * len(jobs)
+            for job, reply in zip(jobs, replies, strict=True):
+                yield job, reply
+            return
         work = [loop.run_in_executor(self._pool, self._together, cohort) for cohort in cohorts]
         for done in work:
             done.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait any more

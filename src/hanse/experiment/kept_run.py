@@ -7,6 +7,7 @@ simulation is closed: whoever is killed before they have written the model somew
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import itertools
@@ -142,7 +143,7 @@ class Keeping:
         if (made := self.model(state)) is not None:  # before the state, after which nobody makes it again
             self.run.model(*made)
         if keep and (sites := await self.sites(record.step + 1)) is not None:
-            self.run.keep(record.step + 1, state, sites)
+            await asyncio.to_thread(self.run.keep, record.step + 1, state, sites)  # sites may be at work in this one
         await self.inner.step(record, state, keep)
 
     async def end(self) -> None:

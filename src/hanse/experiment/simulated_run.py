@@ -405,6 +405,8 @@ class SimulatedRun:
         async for job, reply in crew.answer_many(jobs):
             told = self._came(job.node, task, reply) if isinstance(reply, Record) else self._told(reply)
             found[job.node] = told
+        if self._stop.is_set():  # what each of them says of it is not what became of the step
+            raise asyncio.CancelledError
         return [found[node] for node in nodes]
 
     def _told(self, error: Exception) -> HanseError:

@@ -25,7 +25,7 @@ from hanse.gather import Exchange, Party
 from hanse.gathering import _checks, _narrow
 from hanse.kinds import Answer, Ask, Combine, Contribution, Gathered, Shapes
 from hanse.large_arrays import puts, several
-from hanse.messages import Array, ArrayPlace, Json, Layout, Record, block, blocks_of, prefixed, under
+from hanse.messages import Array, ArrayPlace, Json, Layout, Record, Together, block, prefixed, under
 
 LARGE_BYTES = 8 << 20  # of all contributions: their transfer took ten times as long as giving back
 HUGE_BYTES = 64 << 20  # of one: beside it, what transfers hold is little
@@ -410,12 +410,12 @@ class Contributions:
         dtypes: Mapping[str, np.dtype[Any]],
     ) -> dict[str, Array]:
         """The same sums, bit by bit, of so few numbers that each call takes longer than its arithmetic."""
-        records, found = [record.arrays for _, record in self.found], dict[str, Array]()
+        together, found = Together([record.arrays for _, record in self.found]), dict[str, Array]()
         ends = list(itertools.accumulate(place.size for place in layout.values()))
-        each = np.empty((len(records), ends[-1] if ends else 0))
+        each = np.empty((len(self.found), ends[-1]))
         with np.errstate(over="ignore", invalid="ignore"):
             for (name, place), end in zip(layout.items(), ends, strict=True):
-                blocks_of(records, name, each[:, end - place.size : end])
+                together.put(name, 0, each[:, end - place.size : end])
             each *= np.array(weights)[:, None]
             total = np.add.accumulate(each, axis=0, out=each)[-1]
             if divide != 1.0:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hanse.kinds import Answer, Combine, Gathered
-from hanse.messages import Array, Json, Record, blocks_of
+from hanse.messages import Array, Json, Record, Together
 from hanse.training import Arrays
 
 _BLOCK = 1 << 14  # elements: those of fifty sites are 6 MB
@@ -63,11 +63,11 @@ def trained(gathered: Gathered) -> list[tuple[Answer, Record]]:
 def blockwise(sites: Sequence[Arrays], joined: Callable[[Array], Array]) -> dict[str, Array]:
     """``joined`` of (sites, m) float64 numbers, over blocks of each array; in the dtype that was sent, or float64 for
     whole numbers."""
-    out: dict[str, Array] = {}
+    out, together = dict[str, Array](), Together(sites)
     for name, first in sites[0].items():
         total = np.empty(first.size, first.dtype if first.dtype.kind == "f" else np.float64)
         for low, high in _cuts(first.size):
-            total[low:high] = joined(blocks_of(sites, name, np.empty((len(sites), high - low)), low))
+            total[low:high] = joined(together.block(name, low, high))
         out[name] = total.reshape(first.shape)
     return out
 
@@ -79,9 +79,10 @@ def sizes(sites: Sequence[Arrays]) -> dict[str, int]:
 
 def blocks(sites: Sequence[Arrays], sizes: Mapping[str, int]) -> Iterator[Array]:
     """All numbers of the sites as (sites, m) float64 blocks."""
+    together = Together(sites)
     for name, size in sizes.items():
         for low, high in _cuts(size):
-            yield blocks_of(sites, name, np.empty((len(sites), high - low)), low)
+            yield together.block(name, low, high)
 
 
 def _cuts(size: int) -> Iterator[tuple[int, int]]:

@@ -429,10 +429,10 @@ class Averaging:
         rows: preparation.Rows,
         ask: Question,
         visit: Visit,
-        keep: type[np.floating[Any]] | None = None,
+        keep: tuple[type[np.generic], type[np.generic]] | None = None,
     ) -> LocalTraining | None:
-        """None where there are no training rows. ``keep``: these rows are kept in the site's cache as numbers of this
-        type, for the next round."""
+        """None where there are no training rows. ``keep``: these rows are kept in the site's cache as numbers of these
+        types, for the next round."""
         if not len(rows.train):
             return None
         known: tuple[preparation.Rows, Array, Array] | None = site.cache.get("trained on")
@@ -440,7 +440,7 @@ class Averaging:
             X = rows.X if len(rows.train) == len(rows.X) else rows.X[rows.train]
             known = rows, X, targets(rows, ask.prepared)
             if keep is not None:
-                known = site.cache["trained on"] = rows, np.ascontiguousarray(X, keep), known[2]
+                known = site.cache["trained on"] = rows, np.ascontiguousarray(X, keep[0]), np.asarray(known[2], keep[1])
         return LocalTraining(site, model, self.local, visit, ask.round, ask.counted, known[1], known[2])
 
     def _chosen(self, config: Mapping[str, Json]) -> dict[str, Json]:

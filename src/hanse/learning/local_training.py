@@ -124,7 +124,7 @@ class LocalTraining(NamedTuple):
         Raises:
             NodeFailed: the parameters left the range of numbers.
         """
-        local, plainly = self.local, self.plainly
+        local, plainly = self.local, self.visit.lost and self.plainly
         said = _NOTHING if plainly or local.told is training.told else local.told(self._training, found)
         moved = found.moved
         if moved is None:

@@ -73,7 +73,7 @@ from hanse.messages.records import (
     pieces,
     receipt,
 )
-from hanse.messages.stacks import Row, Stack, blocks_of, prefixed, under
+from hanse.messages.stacks import Row, Stack, Together, prefixed, under
 from hanse.messages.strict_json import MAX_DEPTH, Json, Written, as_it_travels, dumps, loads
 
 __all__ = [
@@ -106,13 +106,13 @@ __all__ = [
     "Signal",
     "Spool",
     "Stack",
+    "Together",
     "Widths",
     "announced",
     "arrived",
     "begin",
     "Under",
     "block",
-    "blocks_of",
     "checksum_of",
     "chunk_frame",
     "digest",

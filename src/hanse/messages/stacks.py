@@ -2,12 +2,11 @@
 
 What is computed for many at once need not be taken apart to be checked, sent and added: a :class:`Row` is the arrays of
 one record, each of which is made when it is looked at, and who looks at many of them finds them lying together
-(:func:`blocks_of`).
+(:class:`Together`).
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -86,21 +85,43 @@ def under(arrays: Mapping[str, Array], prefix: str) -> Mapping[str, Array]:
     return Row(arrays.stack.under(prefix), arrays.place) if type(arrays) is Row else Under(arrays, prefix)
 
 
-def blocks_of(records: Sequence[Mapping[str, Array]], name: str, into: Array, start: int = 0) -> Array:
-    """Puts elements of the flattened array ``name`` of each record, from ``start`` on, into (records, m) numbers."""
-    low, stop = 0, start + into.shape[1]
-    for stack, group in itertools.groupby(records, _stack):
-        some = list(group)
-        high = low + len(some)
-        if stack is None:
-            for place, arrays in enumerate(some, low):
-                into[place] = block(arrays, name, start, stop)
-        else:
-            flat = stack.arrays[name].reshape(len(stack), -1)[:, start:stop]
-            into[low:high] = flat[[row.place for row in some]]  # type: ignore[attr-defined]
-        low = high
-    return into
+class Together:
+    """The arrays of many records, of which those that lie in one are found together.
 
+    Args:
+        records: of which arrays are looked at; at least one.
+    """
 
-def _stack(arrays: Mapping[str, Array]) -> Stack | None:
-    return arrays.stack if type(arrays) is Row else None
+    __slots__ = ("_parts", "_size")
+
+    def __init__(self, records: Sequence[Mapping[str, Array]]) -> None:
+        self._size = len(records)
+        self._parts: list[tuple[Stack, list[int]] | Mapping[str, Array]] = []
+        last, places = None, list[int]()
+        for arrays in records:
+            if type(arrays) is not Row:
+                last = None
+                self._parts.append(arrays)
+            elif arrays.stack is last:
+                places.append(arrays.place)
+            else:
+                last, places = arrays.stack, [arrays.place]
+                self._parts.append((last, places))
+
+    def block(self, name: str, start: int, stop: int) -> Array:
+        """(records, stop - start) float64: elements ``start:stop`` of the flattened array of each."""
+        return self.put(name, start, np.empty((self._size, stop - start)))
+
+    def put(self, name: str, start: int, into: Array) -> Array:
+        """The same of as many elements as ``into`` has columns, which are put there."""
+        low, stop = 0, start + into.shape[1]
+        for part in self._parts:
+            if isinstance(part, tuple):
+                stack, places = part
+                high = low + len(places)
+                into[low:high] = stack.arrays[name].reshape(len(stack), -1)[:, start:stop][places]
+            else:
+                high = low + 1
+                into[low] = block(part, name, start, stop)
+            low = high
+        return into

@@ -53,7 +53,10 @@ _RANDOM = threading.RLock()  # whoever holds it draws PyTorch's random numbers, 
 class TorchModule:
     """A :class:`hanse.model.Model`. The plan runs at the first call that needs it."""
 
-    takes = np.float32  # of a design matrix
+    @property
+    def takes(self) -> tuple[type[np.generic], type[np.generic]]:
+        """The types of a design matrix and of its targets."""
+        return np.float32, np.int64 if self.task.outputs > 1 else np.float32
 
     def __init__(self, task: Task, source: str, options: Mapping[str, Json], called: str = "the training plan") -> None:
         self.task, self.source, self.options, self._called = task, source, options, called
@@ -135,14 +138,17 @@ class TorchModule:
                     loss_of = own or _loss(self.task)
                     descent = mapped(torch, module, lambda output, y: loss_of(self._shaped(output), y))
                 alike: dict[tuple[float, ...], list[int]] = {}
+                same, key_of = None, tuple[float, ...]()
                 for place, (_, _, y, _, how) in enumerate(given):
-                    alike.setdefault((len(y), how.epochs, how.batch_size, how.learning_rate), []).append(place)
+                    if how is not same:
+                        same, key_of = how, (how.epochs, how.batch_size, how.learning_rate)
+                    alike.setdefault((len(y), *key_of), []).append(place)
                 for places in alike.values():
                     if len(places) == 1:
                         continue  # by itself, to its own last digit
-                    stack = [given[i] for i in places]
                     typed = [
-                        (w, np.asarray(X, np.float32), np.asarray(y, kind), rng, how) for w, X, y, rng, how in stack
+                        (w, np.asarray(X, np.float32), np.asarray(y, kind), rng, how)
+                        for w, X, y, rng, how in ([given[i] for i in places] if len(alike) > 1 else given)
                     ]
                     found |= dict(zip(places, trained(torch, module, descent, typed, divided), strict=True))
         return [found[i] if i in found else self.train(*given[i]) for i in range(len(given))]

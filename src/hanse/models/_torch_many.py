@@ -168,18 +168,12 @@ def _trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], 
     lengths = torch.stack(norms).square_().sum(0).sqrt_().tolist()
     ends, apart = _rows(start, w), _rows(start, moved)
     means = {name: (g / max(1, steps)).numpy() for name, g in sums.items()}
-    return [
-        Learned(
-            ends[i],
-            [epoch[i] for epoch in losses],
-            {n: means[n][i] if n in means else np.zeros_like(a) for n, a in start.items()} if how.gradient else None,
-            steps,
-            together,
-            moved=apart[i],
-            length=lengths[i],
-        )
+    each = [
+        {n: means[n][i] if n in means else np.zeros_like(a) for n, a in start.items()} if how.gradient else None
         for i in range(sites)
     ]
+    by_site = zip(ends, zip(*losses, strict=True), each, apart, lengths, strict=True)
+    return [Learned(end, lost, g, steps, together, False, moved, length) for end, lost, g, moved, length in by_site]
 
 
 def _rows(names: Iterable[str], parts: Stacked) -> list[Row]:

@@ -172,7 +172,8 @@ async def refused(
     passed: dict[int | None, bool] = {}
     for node, count in rows.items():
         if count not in passed:
-            about = facts(node) if left else None
+            if node != first and left:
+                about = facts(node)
             passed[count] = bool(rules) and (
                 about is None or all(_passes(rule, about, frozenset(("dataset",))) for rule in left)
             )
