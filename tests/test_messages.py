@@ -35,6 +35,7 @@ from hanse.messages import (
     frames,
     framing,
     head,
+    head_of,
     load,
     loads,
     mark,
@@ -484,6 +485,28 @@ def test_what_came_in_is_passed_on_as_it_came_and_hashed_by_what_it_says(record:
     assert as_it_travels(came.data) == as_it_travels(record.data)
     assert arrived(head(Message("task", "2", "me", came)), Memory).body.data == record.data
     assert digest(came) == digest(Record(record.data))
+
+
+def test_the_header_of_what_came_is_passed_on_where_it_says_the_same() -> None:
+    """A worker is handed the header that the coordinator wrote, as long as nothing of it was replaced on the way."""
+    sent = Message("task", "run-1/7", "coordinator", Record({"b": 1, "a": [2.5, "é"]}, {"x": np.arange(4.0)}))
+    [frame] = frames(sent, 2)
+    came = Assembler().feed(frame)
+    assert isinstance(came, Message)
+    passed = Message("task", "", "", came.body)
+    assert bytes(head_of(passed)) in frame
+    again = arrived(head_of(passed), lambda nbytes: Memory(nbytes, memoryview(came.body.arrays.raw(0, nbytes))))
+    assert (again.kind, again.body.data, [*again.body.arrays["x"]]) == ("task", sent.body.data, [0, 1, 2, 3])
+    for other in (
+        Message("bundle", "", "", came.body),
+        Message("task", "", "", Record({**came.body.data}, came.body.arrays)),
+        Message("task", "", "", Record(came.body.data, {**came.body.arrays})),
+    ):
+        assert head_of(other) == head(other) != bytes(head_of(passed))
+    [reply] = frames(Message("reply", "run-1/7", "node", sent.body), 3)  # a reply goes out under names of its own
+    other_way = Assembler().feed(reply)
+    assert isinstance(other_way, Message)
+    assert head_of(other_way) == head(other_way)
 
 
 def test_another_order_of_names_is_passed_on_and_gives_the_same_hash() -> None:

@@ -348,7 +348,8 @@ class _Dataclass:
             unknown = min(name for name in given if name not in self._in_json)
             raise _Wrong(_joined(path, unknown), "not known", f"one of {', '.join(self._fields)}")
         found, arrays = {}, source.arrays
-        source = _Source(arrays, source.used, {})
+        if path:  # names of dimensions are each dataclass's own
+            source = _Source(arrays, source.used, {})
         for name, (coder, optional) in self._fields.items():
             here = f"{path}.{name}" if path else name
             if coder.arrays_only:

@@ -341,10 +341,14 @@ class Site:
         return generator(int(self.config.get("seed", 0)), self.node, *key)
 
 
+_SHA256 = hashlib.sha256()  # to be copied: to find it among those of OpenSSL takes longer than to hash a key
+
+
 def generator(seed: int, *key: str | int) -> np.random.Generator:
     """A Philox generator keyed by ``seed`` and ``key``; independent of call order and platform."""
-    text = "\x1f".join([str(seed), *map(str, key)])
-    return _keyed()(np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], "<u8"))
+    hashed = _SHA256.copy()
+    hashed.update("\x1f".join([str(seed), *map(str, key)]).encode())
+    return _keyed()(np.frombuffer(hashed.digest()[:16], "<u8"))
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import errno
+import itertools
 import json
 import threading
 from collections.abc import Iterator
@@ -882,6 +883,36 @@ def test_nobody_else_says_in_which_country_a_node_is(tmp_path: Path) -> None:
             for wrong in ("UK", "ch", "CHE"):
                 with pytest.raises(ConfigError, match="ISO 3166-1"):
                     node.agent.settings.with_value("country", wrong)
+
+    asyncio.run(main())
+
+
+def test_runs_that_are_asked_in_turn_have_their_own_facts(tmp_path: Path) -> None:
+    """What is the same in each task of a run is found out once, and not for another run."""
+    seen: list[Facts] = []
+
+    class Seeing:
+        name = "seeing"
+
+        def decide(self, facts: Facts) -> Decision:
+            seen.append(facts)
+            return Decision(True, self.name)
+
+    async def main() -> None:
+        async with running(tmp_path) as node:
+            runs = {"run-1": probe(64, purpose="to test"), "run-2": probe(128, purpose="to try")}
+            for run, bundle in runs.items():
+                await node.approved(bundle, run)
+            rule_by(node, Seeing())
+            for step in range(2):
+                for run, bundle in runs.items():
+                    await node.task(bundle, {"round": step + 1}, X, run=run, step=step)
+            found = [(f.run, f.bundle, f.purpose, f.step, f.round, f.bytes) for f in seen]
+            purposes = {"run-1": "to test", "run-2": "to try"}
+            assert found == [
+                (run, runs[run].sha256, purposes[run], step, step + 1, 64) for step in range(2) for run in runs
+            ]
+            assert all(one.time < other.time for one, other in itertools.pairwise(seen))
 
     asyncio.run(main())
 

@@ -16,7 +16,7 @@ from some_facts import FINE, facts, without
 
 from hanse import policy
 from hanse.errors import ConfigError, NotAllowed
-from hanse.facts import Facts
+from hanse.facts import Facts, now
 from hanse.node.settings import Policy, TaskLimits
 from hanse.registry import find, names
 from hanse.rule import Decision, Rule
@@ -262,6 +262,13 @@ def test_a_fact_that_is_not_there_is_a_no_and_named() -> None:
         Facts(sender="coordinator")  # type: ignore[call-arg]
     with pytest.raises(dataclasses.FrozenInstanceError):
         FINE.step = 0  # type: ignore[misc]
+
+
+def test_facts_of_another_task_of_a_run_differ_in_those_of_the_task_alone() -> None:
+    own = {"step": 5, "exchange": 1, "operation": "mask", "combine": "each", "round": None, "bytes": 7, "time": now()}
+    other = FINE.of_another(**own)
+    assert other == dataclasses.replace(FINE, **own)
+    assert (FINE.step, FINE.operation) == (4, "answer")
 
 
 def test_the_least_that_a_simulation_asks_of_its_sites() -> None:

@@ -12,8 +12,9 @@ import sys
 import tempfile
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -47,6 +48,21 @@ def test_entries_are_chained_and_survive_reopening(tmp_path: Path) -> None:
     assert again.verify().ok
     assert again.head == (3, third.hash)
     assert os.stat(log.path).st_mode & 0o077 == 0
+
+
+def test_the_time_of_a_line_is_that_of_the_clock_wherever_it_jumps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, said = filled(tmp_path, 0), []
+    first = datetime(2026, 2, 28, 23, 59, 59, 999_999, tzinfo=UTC)
+    for seconds in (0, 1e-6, 59.999_999, 60, 3600, 86400, 31 * 86400, 365 * 86400, 366 * 86400, -1):
+        now = first + timedelta(seconds=seconds)
+        monkeypatch.setattr("hanse.store.audit.datetime", SimpleNamespace(now=lambda zone, now=now: now))
+        said.append(
+            (log.append("alice", "looked", "run-1", {"n": seconds}).time, now.isoformat(timespec="microseconds"))
+        )
+    assert [one for one, _ in said] == [other for _, other in said]
+    assert log.verify().ok
 
 
 def test_empty_log_is_fine(tmp_path: Path) -> None:

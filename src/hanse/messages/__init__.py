@@ -32,6 +32,7 @@ from hanse.messages.buffers import (
     Spool,
     Under,
     block,
+    flat,
 )
 from hanse.messages.compression import METHOD, SAVING, Packer
 from hanse.messages.framing import (
@@ -67,6 +68,7 @@ from hanse.messages.records import (
     dump,
     fingerprint,
     head,
+    head_of,
     load,
     mark,
     payload,
@@ -122,9 +124,11 @@ __all__ = [
     "as_it_travels",
     "dumps",
     "fingerprint",
+    "flat",
     "frames",
     "half_of",
     "head",
+    "head_of",
     "load",
     "mark",
     "loads",

@@ -222,13 +222,16 @@ class Buffered(Placed):
 
     Args:
         receipt: :func:`hanse.messages.receipt` of the record that they came in; "" where nobody has made it.
+        came: the kind of the message that they came in, its data and its header, where that is kept: for whoever
+            passes it on as it is (:func:`hanse.messages.head_of`).
     """
 
-    __slots__ = ("_buffer", "receipt")
+    __slots__ = ("_buffer", "came", "receipt")
 
-    def __init__(self, layout: Layout, buffer: Buffer, receipt: str = "") -> None:
-        super().__init__(layout)
-        self._buffer, self.receipt = buffer, receipt
+    def __init__(
+        self, layout: Layout, buffer: Buffer, receipt: str = "", came: tuple[str, object, memoryview] | None = None
+    ) -> None:
+        self.layout, self._buffer, self.receipt, self.came = layout, buffer, receipt, came
 
     @property
     def buffer(self) -> Buffer:

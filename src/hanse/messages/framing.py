@@ -379,7 +379,8 @@ class Assembler:
             made.update(payload)
             receipt = made.hexdigest()
         self.mark, self.edition, self.head, self.came = checksum.hex(), 0, "", nbytes
-        return Message(kind, id, sender, Record(data, Buffered(layout, Memory(nbytes, payload), receipt)))
+        came = None if stream & 1 else (kind, data, content[:length])
+        return Message(kind, id, sender, Record(data, Buffered(layout, Memory(nbytes, payload), receipt, came)))
 
     def _begin(self, frame: bytes) -> Message | Repeated | None:
         if len(frame) < _BEGIN_HEAD.size:

@@ -11,7 +11,7 @@ import xxhash
 from blake3 import blake3
 
 from hanse.errors import WireError
-from hanse.messages.buffers import Array, Buffer, Buffered, Layout, Memory, stretches
+from hanse.messages.buffers import Array, Buffer, Buffered, Layout, Memory, flat, stretches
 from hanse.messages.header import MAX_HEADER_BYTES, header, read_header
 from hanse.messages.strict_json import Json, Received, as_it_travels, dumps, in_order, loads, quoted
 
@@ -157,6 +157,9 @@ def receipt(record: Record) -> str:
         return record.arrays.receipt
     layout = Layout.of(record.arrays)
     found = receipt_of(record.data, layout)
+    if layout.nbytes <= CHUNK_BYTES:
+        found.update(flat(record.arrays, layout))
+        return found.hexdigest()
     for piece in stretches(record.arrays, layout, CHUNK_BYTES):
         found.update(piece)
     return found.hexdigest()
@@ -184,6 +187,17 @@ def fingerprint(record: Record) -> str:
 def head(message: Message) -> bytes:
     """The header of a message, for a carrier that moves the payload by itself."""
     return header(Layout.of(message.body.arrays), envelope(message), quoted(message.body.data))
+
+
+def head_of(message: Message) -> bytes | memoryview:
+    """As :func:`head`, for a carrier to whom id and sender say nothing: of what came and is passed on as it is, the
+    header that it came with, which has those of that message."""
+    arrays, body = message.body.arrays, message.body
+    if type(arrays) is Buffered and (came := arrays.came) is not None:
+        kind, data, text = came
+        if data is body.data and kind == message.kind:
+            return text
+    return head(message)
 
 
 def payload(record: Record, chunk: int = CHUNK_BYTES) -> Iterator[memoryview]:

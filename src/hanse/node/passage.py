@@ -432,7 +432,9 @@ def note(audit: AuditLog, action: str, actor: str, run: Json, detail: Mapping[st
     """A line in the audit log. What a stranger sent must not make the log unwritable."""
     plain: dict[str, Json] = {}
     for name, value in detail.items():
-        if isinstance(value, (int, float)):
+        if type(value) is str:
+            plain[name] = value
+        elif isinstance(value, (int, float)):
             plain[name] = value if abs(value) < 1e18 else str(value)[:2000]  # nor what is no number
         else:
             plain[name] = value if isinstance(value, str) else str(value)[:2000]

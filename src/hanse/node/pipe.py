@@ -1,7 +1,7 @@
 """How agent and worker talk: messages on a Unix socket, large payloads beside it as descriptors.
 
 One packet: what it is, its lengths, the rows that an answer rests on, the header of a message
-(:func:`hanse.messages.head`), and the payload if it is small. Descriptors travel with the first byte of the
+(:func:`hanse.messages.head_of`), and the payload if it is small. Descriptors travel with the first byte of the
 packet that they belong to.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from hanse.errors import TooLarge, WireError
-from hanse.messages import MAX_HEADER_BYTES, Buffered, Message, Record, head, payload
+from hanse.messages import MAX_HEADER_BYTES, Layout, Message, Record, flat, head_of
 from hanse.node.shared_memory import INLINE_BYTES
 
 MESSAGE, PROGRESS, FREED, KEPT = range(4)  # the last two: may the memory of the ask be used again?
@@ -42,16 +42,13 @@ class Packet(NamedTuple):
 
 def packed(message: Message, fds: int, inline: bool, rows: int = NO_ROWS) -> bytes:
     """The bytes of a packet; with ``inline`` the arrays are part of it."""
-    header = head(message)
-    arrays = message.body.arrays
-    if not inline:
-        body: bytes | memoryview = b""
-    elif isinstance(arrays, Buffered) and arrays.layout.nbytes <= INLINE_BYTES:
-        body = arrays.raw(0, arrays.layout.nbytes)
-    else:
-        body = b"".join(payload(message.body))
-    if len(body) > INLINE_BYTES:
-        raise TooLarge(f"{len(body)} bytes go into shared memory, not through the socket")
+    header = head_of(message)
+    body: bytes | memoryview = b""
+    if inline:
+        layout = Layout.of(message.body.arrays)
+        if layout.nbytes > INLINE_BYTES:
+            raise TooLarge(f"{layout.nbytes} bytes go into shared memory, not through the socket")
+        body = flat(message.body.arrays, layout)
     return b"".join((_LENGTHS.pack(MESSAGE, len(header), len(body), fds, rows), header, body))
 
 
