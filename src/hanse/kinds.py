@@ -346,9 +346,14 @@ _SHA256 = hashlib.sha256()  # to be copied: to find it among those of OpenSSL ta
 
 def generator(seed: int, *key: str | int) -> np.random.Generator:
     """A Philox generator keyed by ``seed`` and ``key``; independent of call order and platform."""
+    return _keyed()(generator_key(seed, *key))
+
+
+def generator_key(seed: int, *key: str | int) -> Array:
+    """(2,) uint64: the key of :func:`generator`'s, for :mod:`hanse.philox`."""
     hashed = _SHA256.copy()
     hashed.update("\x1f".join([str(seed), *map(str, key)]).encode())
-    return _keyed()(np.frombuffer(hashed.digest()[:16], "<u8"))
+    return np.frombuffer(hashed.digest()[:16], "<u8")
 
 
 @functools.cache

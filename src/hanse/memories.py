@@ -76,7 +76,7 @@ class Memories:
             checkpoint: whether the coordinator keeps the state after this step.
         """
         at = (step, exchange)
-        if memory.blank and self.blank:  # whatever a run comes back to, it is this
+        if memory.blank and (not self._kept or self.blank):  # whatever a run comes back to, it is this
             self._kept = {}
         else:
             if self._kept and max(self._kept) >= at:

@@ -256,11 +256,12 @@ def test_whatever_fails_at_one_site_is_that_sites() -> None:
             return [self.answer(site, ask) for site in sites]
 
     ask, sites = Record(), [SimpleNamespace(node=name) for name in "abc"]
-    cohort = crew._Cohort([SimpleNamespace(site=site, task=SimpleNamespace(ask=ask)) for site in sites])  # type: ignore[misc]
-    assert cohort.answer(Fails(), sites[0], ask) == "of a"  # type: ignore[arg-type, comparison-overlap]
+    terms = SimpleNamespace(algorithm=Fails())
+    cohort = crew._Cohort([SimpleNamespace(site=site, task=SimpleNamespace(ask=ask), terms=terms) for site in sites])  # type: ignore[misc]
+    assert cohort.answer(sites[0], ask) == "of a"  # type: ignore[arg-type, comparison-overlap]
     with pytest.raises(ValueError, match="of b"):
-        cohort.answer(Fails(), sites[1], ask)  # type: ignore[arg-type]
-    assert cohort.answer(Fails(), sites[2], ask) == "of c"  # type: ignore[arg-type, comparison-overlap]
+        cohort.answer(sites[1], ask)  # type: ignore[arg-type]
+    assert cohort.answer(sites[2], ask) == "of c"  # type: ignore[arg-type, comparison-overlap]
 
 
 def test_cancel_stops_sites_that_train_together_in_the_middle_of_it() -> None:

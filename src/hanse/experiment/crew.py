@@ -165,12 +165,11 @@ def _replies(answerers: Sequence[Answerer], jobs: Sequence[Job]) -> list[Record 
     cohort = _Cohort([found for found in asked if isinstance(found, Asked)])
     replies: list[Record | Exception] = []
     for answerer, found in zip(answerers, asked, strict=True):
+        if not isinstance(found, Asked):
+            replies.append(found)
+            continue
         try:
-            if isinstance(found, Asked):
-                answers = functools.partial(cohort.answer, found.terms.algorithm)
-                replies.append(answerer.reply(found, answers))
-            else:
-                replies.append(found)
+            replies.append(answerer.reply(found, cohort.answer))
         except Exception as error:
             replies.append(error)
     return replies
@@ -180,26 +179,32 @@ class _Cohort:
     """The contributions of sites that are asked the same, computed when the first of them is wanted."""
 
     def __init__(self, asked: Sequence[Asked]) -> None:
+        self._algorithm: Any = asked[0].terms.algorithm if asked else None  # of the run
         self._left = {one.site.node: one for one in asked}
         self._found: dict[str, Contribution] = {}
 
-    def answer(self, algorithm: Any, site: Site, ask: Record) -> Contribution:
-        first = self._left.get(site.node)
-        if first is not None:
-            alike = [one for one in self._left.values() if one is first or _same(one.task.ask, ask)]
-            self._compute(algorithm, alike, ask)
+    def answer(self, site: Site, ask: Record) -> Contribution:
         known = self._found.pop(site.node, None)
         if known is not None:
             return known
-        alone: Contribution = algorithm.answer(site, ask)
+        first = self._left.get(site.node)
+        if first is not None:
+            alike = [one for one in self._left.values() if one is first or _same(one.task.ask, ask)]
+            self._compute(alike, ask)
+            known = self._found.pop(site.node, None)
+        if known is not None:
+            return known
+        alone: Contribution = self._algorithm.answer(site, ask)
         return alone
 
-    def _compute(self, algorithm: Any, alike: Sequence[Asked], ask: Record) -> None:
+    def _compute(self, alike: Sequence[Asked], ask: Record) -> None:
         sites = [one.site for one in alike]
         for site in sites:
             del self._left[site.node]
         try:
-            self._found |= dict(zip((site.node for site in sites), answers_of(algorithm, sites, ask), strict=True))
+            self._found |= dict(
+                zip((site.node for site in sites), answers_of(self._algorithm, sites, ask), strict=True)
+            )
         except Exception:  # of one site: which, each of them says by itself
             return
 

@@ -25,7 +25,7 @@ from hanse.gather import Exchange, Party
 from hanse.gathering import _checks, _narrow
 from hanse.kinds import Answer, Ask, Combine, Contribution, Gathered, Shapes
 from hanse.large_arrays import puts, several
-from hanse.messages import Array, ArrayPlace, Json, Layout, Record, Together, block, prefixed, under
+from hanse.messages import Array, ArrayPlace, Json, Layout, Record, Row, Together, block, prefixed, under
 
 LARGE_BYTES = 8 << 20  # of all contributions: their transfer took ten times as long as giving back
 HUGE_BYTES = 64 << 20  # of one: beside it, what transfers hold is little
@@ -76,7 +76,7 @@ class Plain:
                 k: v if type(v) is float and v - v == 0.0 else _finite(v) for k, v in contribution.metrics.items()
             },
         }
-        if contribution.combine is Combine.SUM:
+        if contribution.combine is Combine.SUM and type(arrays) is not Row:  # which lies in this process
             arrays, narrow = _narrow.narrowed(arrays)
             if narrow:
                 data[_narrow.NARROW] = narrow

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hanse.errors import NodeFailed
-from hanse.kinds import Site
+from hanse.kinds import Site, generator_key
 from hanse.learning.local import LocalStep, Named, Said, Visit, kept, training
 from hanse.messages import Array, Json, Record, prefixed
 from hanse.model import Model
@@ -57,10 +57,8 @@ class LocalTraining(NamedTuple):
         epochs: int | None = None,
     ) -> tuple[Arrays, Array, Array, np.random.Generator, Training]:
         """What the model's ``train`` is called with."""
-        return start, self.X, self.y, self._rng(*([name] if name else [])), self._how(term, frozen, epochs)
-
-    def _rng(self, *name: str) -> np.random.Generator:
-        return self.site.rng("train", self.round, *name)
+        rng = self.site.rng("train", self.round, *([name] if name else []))
+        return start, self.X, self.y, rng, self._how(term, frozen, epochs)
 
     def _how(self, term: ProximalTerm | None, frozen: Collection[str] = (), epochs: int | None = None) -> Training:
         settings = self.visit.settings
@@ -89,8 +87,19 @@ class LocalTraining(NamedTuple):
             how = known[1]
             if how.progress is not one.site.progress:
                 how = how._replace(progress=one.site.progress)
-            found.append((one.visit.common, one.X, one.y, one._rng(), how))
+            found.append((one.visit.common, one.X, one.y, one._rng_again(), how))
         return found
+
+    def _rng_again(self) -> np.random.Generator:
+        """That of :meth:`given`, which is the same object in the next round."""
+        site = self.site
+        known: Any = site.cache.get("generator")
+        if known is None:
+            from hanse.philox import Keyed  # late, as in :func:`hanse.kinds.generator`
+
+            known = site.cache["generator"] = Keyed()
+        again: np.random.Generator = known.at(generator_key(site.config["seed"], site.node, "train", self.round))
+        return again
 
     @property
     def term(self) -> ProximalTerm | None:
