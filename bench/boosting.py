@@ -11,6 +11,9 @@ connections and of their workers; ``cpu_counting`` is what of the workers' the c
 core that has nothing else to do: all rows in bins that are as good as drawn, each node parted into halves and one of
 these counted.
 
+``floor_seconds`` and ``floor_cpu`` are those of a tree where the same loops in as many processes send the same sums
+over bare TLS to one that adds them up and finds the splits, with nothing else of a federation (``_boosting_floor.py``).
+
 ``bytes_per_tree`` is what one node sends a tree; ``asks_per_tree`` how often it is asked. ``binned_mb`` is one node's
 data in bins of a byte a value. ``node_growth_mb`` is how far the resident size of a node's worker rises at its highest
 above that of a worker which has learned of 2,000 rows and waits, with libraries
@@ -34,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _boosting_floor import per_tree
 from _line import Line
 from _processes import family, own_seconds, peak_mb, reset_peak, resident_mb, spent
 from _report import Report, numbers
@@ -184,6 +188,7 @@ def measure(shape: str, nodes: int, trees: int, depth: int, line_ms: float = 0.0
     with tempfile.TemporaryDirectory(prefix="hanse-bench-") as folder:
         found = federated(X[:n], y[:n], nodes, trees, depth, Path(folder), line_ms)
     seconds, cpu, booster = pooled(X[:n], y[:n], trees, depth)
+    floor = per_tree(X[:n], y[:n], nodes, trees, depth)
     result = found.pop("result")
     frame = pd.DataFrame(X[n:], columns=[f"x{i}" for i in range(columns)])
     return {
@@ -195,6 +200,8 @@ def measure(shape: str, nodes: int, trees: int, depth: int, line_ms: float = 0.0
         "cpu_counting": nodes * counting(n // nodes, columns, depth),
         "growth_ratio": found["node_growth_mb"] / found["binned_mb"],
         "pooled_seconds": seconds,
+        "floor_seconds": floor["seconds"],
+        "floor_cpu": floor["cpu_coordinator"] + floor["cpu_nodes"],
         "ratio": found["seconds"] / seconds,
         "cpu_ratio": found["cpu_seconds"] / cpu,
         "loss": loss(np.asarray(result.predictor().predict_proba(frame))[:, 1], y[n:]),
@@ -218,6 +225,7 @@ def main() -> None:
     nodes = options.nodes or [SHAPES[shape][3] for shape in shapes]
     trees = options.trees or [SHAPES[shape][4] for shape in shapes]
     columns = ["shape", "nodes", "trees", "line_ms", "seconds", "pooled_seconds", "ratio", "cpu_seconds", "cpu_ratio"]
+    columns += ["floor_seconds", "floor_cpu"]
     columns += ["cpu_coordinator", "cpu_nodes", "cpu_workers", "cpu_counting"]
     columns += ["asks_per_tree", "bytes_per_tree", "start_seconds", "node_peak_mb", "node_growth_mb"]
     columns += ["binned_mb", "growth_ratio"]

@@ -1,0 +1,222 @@
+"""The physical limit of a tree of exact boosting: the same loops, the same numbers over TLS, and nothing else.
+
+Each of N processes holds its rows in bins and one TLS connection; there is no worker beside it. It parts its rows by
+the splits that it is sent, adds up the nodes that it is asked for, and sends these sums in as many bytes as they travel
+in. The coordinator adds them up as they come and finds the next splits. Rows, their loops, trees and the search for
+splits are Hanse's own; what is not there are messages with headers and checksums, gRPC, the gate with its rules,
+ledgers and audit log, the worker's process, checks of what nodes say, records, states, and the run. Two loops that are
+here alone make sums narrow and add up narrow ones, in one look at each number. Bins are quantiles of all rows.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import selectors
+import socket
+import ssl
+import struct
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _floor import _identity
+
+from hanse.allocator import keep_warm
+from hanse.boosting import growing, scales
+from hanse.boosting.binning import Binning
+from hanse.boosting.compiled import at_once, compiled
+from hanse.boosting.growing import Growing, Rules, Splits
+from hanse.boosting.kernel import round_pairs
+from hanse.boosting.workspace import Workspace
+from hanse.messages import Array
+from hanse.objectives.binary_logistic import BinaryLogistic
+
+_OBJECTIVE = BinaryLogistic(1.0)
+_UNITS = np.array([[scales.unit(bound) for bound in _OBJECTIVE.bounds()]], np.int32)
+_ROWS = 1 << 14  # whose gradients are computed at a time
+_HEAD = struct.Struct("<Qdq")  # bytes that follow, processor time so far, whether numbers have five bytes and not four
+_ASK = struct.Struct("<QQQQ")  # bytes that follow (0: the end), and of how many splits, nodes and leaves
+
+
+@compiled
+def _narrow(sums: Array, low: Array, above: Array) -> int:
+    """Writes the lower 32 bits of each number, and what is above them; 0 where these are all nothing but the sign."""
+    wide = np.int64(0)
+    for i in range(len(sums)):
+        number = sums[i]
+        low[i] = np.int32(number & 0xFFFFFFFF)
+        above[i] = np.int8(number >> 32)
+        wide |= number ^ np.int64(low[i])
+    return wide
+
+
+@compiled
+def _add(total: Array, low: Array, above: Array) -> None:
+    """Adds narrow numbers; without ``above`` (0,) they have 32 bits and a sign."""
+    if len(above) == 0:
+        for i in range(len(total)):
+            total[i] += np.int64(low[i])
+    else:
+        for i in range(len(total)):
+            total[i] += (np.int64(above[i]) << 32) | (np.int64(low[i]) & 0xFFFFFFFF)
+
+
+def _read(connection: ssl.SSLSocket, nbytes: int) -> bytearray:
+    found, filled = bytearray(nbytes), 0
+    view = memoryview(found)
+    while filled < nbytes:
+        came = connection.recv_into(view[filled:])
+        if not came:
+            raise ConnectionError("the other end is gone")
+        filled += came
+    return found
+
+
+# ---------------------------------------------------------------- a node
+
+
+def _node(port: int, root: bytes, file: Path) -> None:
+    keep_warm()  # as a node does
+    held = np.load(file)
+    X, y, edges, count = held["X"], held["y"], held["edges"], held["count"]
+    bins = Binning(edges, count, np.zeros(len(count), np.int64))
+    base = _OBJECTIVE.margin(held["base"])
+    work, train = Workspace(lambda: [X], len(X), bins, base), np.arange(len(X), dtype=np.int32)
+    context = ssl.create_default_context(cadata=root.decode())
+    plain = socket.create_connection(("localhost", port))
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection = context.wrap_socket(plain, server_hostname="localhost")
+
+    def begin() -> None:
+        work.begin(1, [train])
+
+        def some(low: int, high: int) -> None:
+            both = _OBJECTIVE.gradients(work.margins[low:high], y[low:high])
+            round_pairs(*both, np.ldexp(1.0, -_UNITS), train[low:high], work.pairs)
+
+        at_once((lambda low=low: some(low, min(low + _ROWS, len(X)))) for low in range(0, len(X), _ROWS))
+
+    while True:
+        nbytes, splits, nodes, adds = _ASK.unpack(_read(connection, _ASK.size))
+        if not nbytes:
+            return
+        told = np.frombuffer(_read(connection, nbytes), np.int32)
+        parts = np.split(told[: 5 * splits], 5)
+        wanted, leaves = told[5 * splits :][:nodes], told[5 * splits + nodes :].view(np.float32)
+        if splits:
+            right = np.zeros((splits, 0), np.uint8)
+            work.split(Splits(*parts[:4], parts[4].astype(np.uint8), right), "")
+        if adds:
+            work.add_leaves(leaves)
+        if adds or not splits:
+            begin()
+        sums = work.histograms(wanted).reshape(-1)
+        low, above = np.empty(len(sums), np.int32), np.empty(len(sums), np.int8)
+        wide = bool(_narrow(sums, low, above))
+        connection.sendall(_HEAD.pack(5 * len(sums) if wide else 4 * len(sums), time.process_time(), wide))
+        connection.sendall(low)
+        if wide:
+            connection.sendall(above)
+
+
+# ---------------------------------------------------------------- the coordinator
+
+
+def _ask(connections: list[ssl.SSLSocket], splits: Splits | None, nodes: Array, adds: Array) -> None:
+    parts = [] if splits is None else [splits.node, splits.left, splits.feature, splits.bin, splits.default_left]
+    said = b"".join([*(np.asarray(part, np.int32).tobytes() for part in parts), nodes.tobytes(), adds.tobytes()])
+    head = _ASK.pack(len(said), 0 if splits is None else len(splits.node), len(nodes), len(adds))
+    for connection in connections:
+        connection.sendall(head + said)
+
+
+class _Sums:
+    """What comes of all nodes, added up."""
+
+    def __init__(self, connections: list[ssl.SSLSocket]) -> None:
+        self.connections, self.bytes = connections, 0
+        self.spent = dict.fromkeys(connections, 0.0)
+        self._ready = selectors.DefaultSelector()
+        for connection in connections:
+            self._ready.register(connection, selectors.EVENT_READ)
+
+    def of(self, numbers: int) -> Array:
+        total, left = np.zeros(numbers, np.int64), set(self.connections)
+        while left:
+            for key, _ in self._ready.select():
+                connection: Any = key.fileobj
+                nbytes, self.spent[connection], wide = _HEAD.unpack(_read(connection, _HEAD.size))
+                came = _read(connection, nbytes)
+                above = np.frombuffer(came, np.int8, offset=4 * numbers) if wide else np.zeros(0, np.int8)
+                _add(total, np.frombuffer(came, np.int32, numbers), above)
+                self.bytes += nbytes
+                left.discard(connection)
+        return total
+
+
+def per_tree(X: Array, y: Array, nodes: int, trees: int, depth: int, warm: int = 2) -> dict[str, float]:
+    """Of a tree after the first ``warm`` ones: ``seconds``, processor time ``cpu_coordinator`` and ``cpu_nodes`` of all
+    nodes together, and the ``bytes`` that a node sends."""
+    edges = [np.unique(np.quantile(column, np.arange(1, 256) / 256).astype(np.float32)) for column in X.T]
+    bins, base = Binning.of(edges), _OBJECTIVE.base(np.array([float(y.sum())]), float(len(y)))
+    key, certificate, root = _identity()
+    listening = socket.create_server(("localhost", 0), backlog=nodes)
+    spawn = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory(prefix="hanse-floor-") as folder, listening:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        for name, pem in (("cert", certificate), ("key", key)):
+            Path(folder, name).write_bytes(pem)
+        context.load_cert_chain(Path(folder, "cert"), Path(folder, "key"))
+        started, connections = [], list[ssl.SSLSocket]()
+        for k in range(nodes):
+            file = Path(folder, f"{k}.npz")
+            own = {"X": X[k::nodes], "y": y[k::nodes], "edges": bins.edges, "count": bins.count, "base": base}
+            np.savez(file, **own)
+            started.append(spawn.Process(target=_node, args=(listening.getsockname()[1], root, file), daemon=True))
+            started[-1].start()
+        for _ in range(nodes):
+            plain, _ = listening.accept()
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connections.append(context.wrap_socket(plain, server_side=True))
+        try:
+            found = _grow(connections, bins, trees, depth, warm)
+            for connection in connections:
+                connection.sendall(_ASK.pack(0, 0, 0, 0))
+                connection.close()
+        finally:
+            for process in started:
+                process.join(5)
+                if process.is_alive():
+                    process.kill()
+    return found
+
+
+def _grow(connections: list[ssl.SSLSocket], bins: Binning, trees: int, depth: int, warm: int) -> dict[str, float]:
+    rules, worth = Rules(shape=growing.Shape(max_depth=depth)), np.ldexp(1.0, _UNITS)
+    width, sums = int(bins.starts[-1]), _Sums(connections)
+    splits, adds, nothing = None, np.zeros(0, np.float32), np.zeros(0, np.float32)
+    began, spent, sent = 0.0, 0.0, 0
+    before: dict[ssl.SSLSocket, float] = {}
+    for tree in range(warm + trees):
+        if tree == warm:
+            began, spent, before, sent = time.perf_counter(), time.process_time(), dict(sums.spent), sums.bytes
+        now: Growing = growing.roots(1, bins)
+        _ask(connections, splits, now.built, adds)
+        while not now.done:
+            shape = (len(now.built), width, 2)
+            now = growing.grown(now, sums.of(math.prod(shape)).reshape(shape), worth, bins, rules, tree)
+            if not now.done:
+                _ask(connections, now.splits, now.built, nothing)
+        grown, home = growing.finished(now, worth, bins, rules)
+        splits, adds = now.splits, grown.value[home]
+    took, own = time.perf_counter() - began, time.process_time() - spent
+    nodes = sum(sums.spent.values()) - sum(before.values())
+    return {
+        "seconds": took / trees,
+        "cpu_coordinator": own / trees,
+        "cpu_nodes": nodes / trees,
+        "bytes": (sums.bytes - sent) / trees / len(connections),
+    }
