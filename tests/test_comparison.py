@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hanse import comparison
+from hanse import alignment, comparison
+from hanse.config import RunConfig
 from hanse.errors import ConfigError
 
 
@@ -95,3 +96,23 @@ def test_many_sites_and_spellings_stay_readable() -> None:
     with pytest.raises(ConfigError, match="and others at 94 more sites") as found:
         comparison.shared({f"site {n}": [f"yes {n}", f"no {n}"] for n in range(100)}, "y")
     assert len(str(found.value)) < 320
+
+
+def test_a_quantity_of_which_small_sites_have_few_values_is_not_compared_label_by_label() -> None:
+    """A site of twelve rows told twelve whole numbers as its labels, and trees of a number were refused, as no two
+    sites shared one."""
+    few, many = [str(n) for n in range(12)], [str(n) for n in range(100, 112)]
+    auto, classes = (RunConfig.parse({"target_column": "y", "task_type": kind}) for kind in ("auto", "multiclass"))
+    for told in ({"a": few, "b": many}, {"a": few[:3], "b": many[:3], "c": []}):
+        alignment.check_labels(auto, {"y": told})
+        with pytest.raises(ConfigError, match="no two sites share a label of 'y'"):
+            alignment.check_labels(classes, {"y": told})
+    with pytest.raises(ConfigError, match="no two sites share a label of 'y'"):
+        alignment.check_labels(auto, {"y": {"a": few[:3], "b": many[:3]}})
+    schemas = {site: {"x": "numeric", "y": "numeric"} for site in "ab"}
+    assert not alignment.of(auto, schemas, {"y": {"a": few, "b": many}})["warnings"]
+    assert alignment.of(auto, schemas, {"y": {"a": few[:3], "b": few[:4]}})["warnings"]
+
+
+def test_one_site_has_no_labels_that_no_other_has() -> None:
+    assert comparison.labels({"a": ["x", "y", "z"], "b": []}, "grade") == []

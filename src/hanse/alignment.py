@@ -13,7 +13,8 @@ from hanse.config import RunConfig
 from hanse.errors import ConfigError
 from hanse.messages import Json
 from hanse.registry import find
-from hanse.table import ColumnKind
+from hanse.summary import CLASSES
+from hanse.table import ColumnKind, label_values
 from hanse.task import PROBABILITIES
 
 Labels = Mapping[str, Mapping[str, Sequence[str]]]  # target to node to the labels that it told
@@ -53,7 +54,8 @@ def of(config: RunConfig, schemas: features.Schemas, labels: Labels, metadata: C
         sample_id=config.sample_id,
         fill=config.union_fill,
     )
-    odd = [said for name, told in labels.items() for said in comparison.labels(told, name) if _of_classes(config)]
+    apart = [(name, told) for name, told in labels.items() if _of_classes(config, told)]
+    odd = [said for name, told in apart for said in comparison.labels(told, name)]
     return dataclasses.replace(found, warnings=(*found.warnings, *odd)).to_json()
 
 
@@ -65,14 +67,20 @@ def check_target(config: RunConfig) -> None:
 
 def check_labels(config: RunConfig, labels: Labels) -> None:
     """Raises ``ConfigError`` where sites that tell labels apart share none (:func:`hanse.comparison.shared`)."""
-    if _of_classes(config) and config.target_column and algorithms.needs_model(config):
+    if config.target_column and algorithms.needs_model(config):
         for name, told in labels.items():
-            comparison.shared(told, name)
+            if _of_classes(config, told):
+                comparison.shared(told, name)
 
 
-def _of_classes(config: RunConfig) -> bool:
-    """Whether the labels of the target are classes, or may be once the sites have settled it."""
-    return bool(getattr(find("tasks", config.task_type).TASK, "predicts", PROBABILITIES) == PROBABILITIES)
+def _of_classes(config: RunConfig, told: Mapping[str, Sequence[str]]) -> bool:
+    """Whether the labels of a target are classes. Numbers of which there are more than classes, or of which some site
+    tells none as it may have as many, are a quantity where the sites have yet to settle it; they look again then."""
+    settling, all_of_them = find("tasks", config.task_type).TASK, {label for own in told.values() for label in own}
+    if hasattr(settling, "predicts"):
+        return bool(settling.predicts == PROBABILITIES)
+    numbers = label_values(sorted(all_of_them)).dtype.kind != "U"
+    return not (numbers and (len(all_of_them) > CLASSES or not all(told.values())))
 
 
 def check_numbers(config: RunConfig, schemas: features.Schemas) -> None:

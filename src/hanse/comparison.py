@@ -48,7 +48,7 @@ def labels(found: Mapping[str, Iterable[str]], column: str) -> list[str]:
     sites = {site: sorted(set(own)) for site, own in sorted(found.items()) if list(own)}
     if coded := _coded(sites, column):
         said += coded
-    elif not said and len({label for own in sites.values() for label in own}) > 2 and (alone := _alone(sites)):
+    elif not said and _several(sites) and (alone := _alone(sites)):
         shown = [f"{_some(own)} only at {site}" for site, own in alone.items()]
         more = f"; and at {len(shown) - _MOST} more sites" if len(shown) > _MOST else ""
         said.append(f"{column!r} has labels that no other site has: {'; '.join(shown[:_MOST])}{more}")
@@ -159,6 +159,11 @@ def _codings(ways: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
         if len({frozenset(way) for way in found}) > 1:
             return sorted(found)
     return []
+
+
+def _several(sites: Mapping[str, Sequence[str]]) -> bool:
+    """Whether several sites tell more than two labels."""
+    return len(sites) > 1 and len({label for own in sites.values() for label in own}) > 2
 
 
 def _alone(sites: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
