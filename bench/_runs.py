@@ -32,7 +32,7 @@ def one_run(ask: Ask, settings: Mapping[str, Any], patience_s: float = 600) -> d
         time.sleep(0.2)
     if session["state"] != "completed":
         raise RuntimeError(f"run {run} is {session['state']}: {session['reason']}")
-    recorded = ask("GET", f"/api/runs/{run}/rounds?limit={settings['num_rounds'] + 10}")
+    recorded = ask("GET", f"/api/runs/{run}/rounds?limit=100000")  # a round may take many steps
     return {"session": session, "rounds": recorded["rounds"]}
 
 

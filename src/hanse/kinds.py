@@ -66,9 +66,13 @@ class Ask:
         arrays, sums: dtype and shape of each array of a contribution, and of its ``sums``, where the
             coordinator knows them; who sends others is left out. None: what most nodes send (of a MERGE,
             whose contributions may differ: what the algorithm itself takes).
+        most: of some arrays of whole numbers (also of ``sums``), how large a number of one contribution can be, either
+            way. They may travel in fewer bytes; a node that has a larger one says so and sends none.
         fault: what is wrong with the arrays of one contribution, "" if nothing is: whoever sends what cannot be true of
             any rows is left out. Not asked where nobody sees single contributions.
         fewest: with fewer answers the step has failed, so a sum of fewer is not made; the loop says it.
+        whole: a sum of all who are asked or none is wanted: where one of them is lost, the algorithm goes on without
+            the step (:func:`hanse.stages.anew_of`). A gather may need fewer exchanges for it.
         checkpoint: False where the state after this step need not be kept, because writing it would cost more
             than doing the step again. A killed coordinator goes on after the last state that was kept; where
             the steps since then took some seconds, it is kept all the same.
@@ -85,8 +89,10 @@ class Ask:
     counts: Mapping[str, int | None] = field(default_factory=dict)
     arrays: Shapes | None = None
     sums: Shapes | None = None
+    most: Mapping[str, int] = field(default_factory=dict)
     fault: Callable[[Mapping[str, Array]], str] | None = None
     fewest: int = 0
+    whole: bool = False
     checkpoint: bool = True
 
 
@@ -240,7 +246,8 @@ class Gathered(Protocol):
     @property
     def told(self) -> Mapping[str, Json]:
         """How they came together, for the step's record; empty where there is nothing to tell. ``over``: they did not,
-        and no other attempt at this step can succeed; it is the last step of the run that was answered already."""
+        and no other attempt at this step is to be made; it is the last step of the run that is known to be answered
+        already. ``left``: the nodes that are there for another one."""
         ...
 
 

@@ -196,7 +196,9 @@ class Loop:
                 gathered = (await self._gather(ask).collect(whole, asks, sky.exchange)).among(self.nodes, step)
                 told, gathered = await self._tell(ask, state, gathered)
                 over: Any = gathered.told.get("over", -1) if told is None else -1
-                anew: State | None = anew_of(self.algorithm, state) if over >= 0 else None
+                left: Any = gathered.told.get("left", ())
+                enough = left if len(left) >= max(1, self.config.min_completed) else ()
+                anew: State | None = anew_of(self.algorithm, state, enough) if over >= 0 else None
                 changed = transforms.report(self.transforms, [answer.metrics for answer in gathered.answers])
                 self._close(record, gathered, sky, began)
                 if self.admission is not None:
@@ -230,6 +232,10 @@ class Loop:
                 finally:
                     kept = time.perf_counter() if keep else kept
                     writing = asyncio.ensure_future(self.journal.step(record, state, keep))
+                if anew is not None:
+                    await (
+                        writing
+                    )  # else a coordinator that is killed now would ask this step again, and then other ones
                 if told is None:
                     self._check_waiting(record, sky.waiting)
                 if failed > self.config.max_failed_rounds:

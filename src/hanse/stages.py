@@ -20,11 +20,15 @@ def answers_of(algorithm: Any, sites: Sequence[Site], ask: Any) -> list[Contribu
     return [algorithm.answer(site, ask) for site in sites] if many is None else list(many(sites, ask))
 
 
-def anew_of(algorithm: Any, state: Any) -> Any:
+def anew_of(algorithm: Any, state: Any, left: Sequence[str] = ()) -> Any:
     """The state from which ``algorithm`` goes on without the sum of the step that ``state`` asks for, which no attempt
-    can make any more as a node has lost what it remembered; None where it cannot (``anew``)."""
+    is to make any more, as a node is lost or has lost what it remembered; None where it cannot (``anew``).
+
+    Args:
+        left: the nodes that are still there; () where these are too few, so that all are asked.
+    """
     begin: Any = getattr(algorithm, "anew", None)
-    return None if begin is None else begin(state)
+    return None if begin is None else begin(state, left)
 
 
 class Stages:
@@ -76,10 +80,10 @@ class Stages:
         # the step that ended a stage is recorded with what that stage says of it
         return Record({**after.data, "ended": dict(self.stages[index].metrics(told))}, after.arrays)
 
-    def anew(self, state: State) -> State | None:
+    def anew(self, state: State, left: Sequence[str] = ()) -> State | None:
         """As :func:`anew_of` says, of the stage at work."""
         index, inner = self._unwrap(self._advance(state))
-        begun = anew_of(self.stages[index], inner)
+        begun = anew_of(self.stages[index], inner, left)
         return None if begun is None else self._wrap(index, begun)
 
     def result(self, state: State) -> Record:

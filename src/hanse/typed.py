@@ -108,9 +108,9 @@ class Typed(Generic[S, Q]):
         """The next state."""
         return self._made(self.inner.tell(self._value(state), gathered), state)
 
-    def anew(self, state: State) -> State | None:
+    def anew(self, state: State, left: Sequence[str] = ()) -> State | None:
         """As :func:`hanse.stages.anew_of` says, of the computation."""
-        begun = anew_of(self.inner, self._value(state))
+        begun = anew_of(self.inner, self._value(state), left)
         return None if begun is None else self._made(begun, state)
 
     def result(self, state: State) -> Record:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -235,6 +236,89 @@ def test_where_others_may_take_part_in_the_next_attempt_nobody_stands_by_its_num
     assert not nodes.sum(gather, ask, only=["n000", "n001", "n002"]).answers
     nodes.step -= 1
     assert [a.node for a in nodes.sum(gather, ask, only=["n000", "n001", "n003"]).answers] == ["n000", "n001", "n003"]
+
+
+def test_a_sum_of_all_or_none_may_be_wanted_where_a_node_may_be_lost_and_leaves_the_step_then() -> None:
+    """It takes one exchange. Of a step that is left behind nothing is told, and the next is of those that are left."""
+    contributions, ask = exact(4, fewest=1, whole=True)
+    nodes, gather = Nodes.signed(contributions, rows=dict.fromkeys(contributions, 100.0)), Secure()
+    assert len(nodes.sum(gather, ask).answers) == 4
+    nodes.after["n002", "answer"] = DIED
+    found = nodes.sum(gather, ask)
+    assert not found.answers
+    assert found.failures["n002"] == DIED.message
+    assert found.told == {"over": 0, "left": ["n000", "n001", "n003"]}
+    left = nodes.sum(gather, ask, only=["n000", "n001", "n003"])
+    assert left.told["threshold"] == 3
+    wanted = sum(c.record.arrays["i"] for n, c in contributions.items() if n != "n002")
+    np.testing.assert_array_equal(left.sum()["i"], wanted)
+    assert {op for _, op in nodes.seen} == {"keys", "answer"}
+
+
+def test_where_too_few_are_left_a_sum_of_all_or_none_is_tried_again() -> None:
+    contributions, ask = exact(4, fewest=1, whole=True)
+    nodes, gather = Nodes.signed(contributions, rows=dict.fromkeys(contributions, 100.0)), Secure()
+    nodes.before = {(node, "answer"): DIED for node in ("n001", "n002")}
+    assert not nodes.sum(gather, ask).told
+    nodes.before.clear()
+    nodes.step -= 1
+    assert len(nodes.sum(gather, ask).answers) == 4
+    assert {op for _, op in nodes.seen} == {"keys", "answer"}
+
+
+def test_groups_and_numbers_that_are_not_whole_take_two_exchanges_though_a_sum_of_all_or_none_is_wanted() -> None:
+    contributions, ask = exact(6, fewest=1, whole=True)
+    nodes = Nodes.signed(contributions, settings={"secure_group": 2}, rows=dict.fromkeys(contributions, 100.0))
+    nodes.after["n002", "answer"] = DIED
+    assert [a.node for a in nodes.sum(ask=ask).answers] == ["n000", "n001", "n004", "n005"]
+    floats = whole(4)
+    shapes = {"arrays": {"x": ("float64", (5,)), "i": ("int64", (5,))}, "sums": {"loss": ("float64", (2,))}}
+    nodes = Nodes.signed(floats)
+    equals(nodes.sum(ask=replace(ASK, whole=True, **shapes)), floats)  # type: ignore[arg-type]
+    assert {op for _, op in nodes.seen} == {"keys", "answer", "unmask"}
+
+
+def test_a_sum_of_all_or_none_that_was_made_of_fewer_is_made_again_of_these() -> None:
+    """A coordinator was killed, and since then a node is back. Where one of them is away they are waited for: after
+    this step may have come others, whose sums are known."""
+    contributions, ask = exact(4, fewest=1, whole=True)
+    nodes, some = Nodes.signed(contributions, rows=dict.fromkeys(contributions, 100.0)), ["n000", "n001", "n003"]
+    first = nodes.sum(Secure(), ask, only=some)
+    nodes.step = 0
+    again = nodes.sum(Secure(), ask)
+    assert [a.node for a in again.answers] == some
+    np.testing.assert_array_equal(again.sum()["i"], first.sum()["i"])
+    assert again.failures == {"n002": "the sum of this step was told before without it, and is told of no others"}
+    for gone in ("n001", "n002"):
+        nodes.before = {(gone, "answer"): DIED}
+        nodes.step = 0
+        assert ("over" in (found := nodes.sum(Secure(), ask)).told) is False
+        assert bool(found.answers) is (gone == "n002")
+
+
+def test_whole_numbers_of_which_it_is_known_how_large_they_can_be_travel_in_fewer_bytes() -> None:
+    rng, size = np.random.default_rng(0), 20_000
+    for most, names in ((1 << 28, {"32"}), (1 << 36, {"40", "40.above"}), (1 << 44, {"48", "48.above"})):
+        parts = {
+            f"n{k}": Contribution(Record({}, {"i": rng.integers(-most, most + 1, size)}), combine=Combine.SUM)
+            for k in range(4)
+        }
+        parts["n1"].record.arrays["i"][:4] = [most, -most, 0, -1]  # type: ignore[index]
+        for fewest, lost in ((4, ""), (1, ""), (1, "n3")):
+            nodes = Nodes.signed(parts)
+            nodes.after = {(lost, "answer"): DIED} if lost else {}
+            ask = replace(ASK, arrays={"i": ("int64", (size,))}, sums={}, most={"i": most}, fewest=fewest)
+            found = nodes.sum(ask=ask).sum()["i"]
+            assert found.dtype == np.int64
+            there = [c.record.arrays["i"] for n, c in parts.items() if n != lost]
+            np.testing.assert_array_equal(found, np.sum(there, axis=0))
+            sent = nodes.seen["n0", "answer"].arrays
+            assert {name for name in sent if name[0] in "34"} == names
+            for name in names:  # what travels of a node looks drawn
+                counts = np.bincount(np.asarray(sent[name]).view(np.uint8), minlength=256)
+                assert ((counts - counts.mean()) ** 2).sum() / counts.mean() < 400  # χ² of 255 degrees of freedom
+    parts["n1"].record.arrays["i"][0] = most + 1  # type: ignore[index]
+    assert "beyond ±1.75922e+13" in Nodes.signed(parts).sum(ask=replace(ask, fewest=1)).failures["n1"]
 
 
 def test_nobody_is_cancelled_who_may_have_to_contribute_the_same_again() -> None:

@@ -425,8 +425,10 @@ def test_after_a_sum_of_all_or_none_no_other_one_of_the_step_is_told(authority: 
         return
     liar.answers(among=without, whole=True)
     for node in without:
-        with pytest.raises(NotAllowed, match="no other one is"):
-            liar.ask(node, "answer", liar.asked(session=1, whole=True))
+        said = liar.ask(node, "answer", liar.asked(session=1, whole=True))
+        assert (said.data, dict(said.arrays)) == ({"bound": without}, {})  # and nothing of its numbers
+        with pytest.raises(NotAllowed, match="no secret of its masks is told"):
+            liar.signed(NAMES, [node], session=1)
         with pytest.raises(NodeFailed, match="contributes to it no more"):  # written for seven, its numbers are others
             liar.ask(node, "answer", liar.asked(session=2))
 

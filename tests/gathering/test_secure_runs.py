@@ -18,6 +18,7 @@ from hanse.config import RunConfig
 from hanse.errors import NodeFailed, Refused
 from hanse.kinds import State
 from hanse.messages import Message, Record, digest
+from hanse.privacy import fixed_point
 from hanse.rounds import Forgetful, Loop, Step, go
 from hanse.transport import Handler, Progress
 from hanse.transports.local import LocalTransport
@@ -91,17 +92,45 @@ def test_trees_of_exact_boosting_are_the_same_bytes(federation: Any) -> None:
     assert "sound" in {check for step in secure.rounds for check in step.gathered.get("unchecked", ())}
 
 
-def test_levels_of_exact_boosting_take_one_exchange_where_all_nodes_are_needed(federation: Any) -> None:
-    plain = learned(federation, "plain", model="xgboost", min_completed=SITES)
-    secure = learned(federation, "secure", model="xgboost", min_completed=SITES)
+@pytest.mark.parametrize("needed", [SITES, 1])
+def test_levels_of_exact_boosting_take_one_exchange(
+    federation: Any, needed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fixed_point, "LEAST", 1)  # as if it were worth fewer bytes
+    plain = learned(federation, "plain", model="xgboost")
+    secure = learned(federation, "secure", model="xgboost", min_completed=needed)
     for name, array in plain.record.arrays.items():
         if name.startswith("model."):
             assert secure.record.arrays[name].tobytes() == array.tobytes(), name
     # a sum of all or none is of all; what two exchanges make, of numbers that are not whole, could be of three
-    needed = [step.gathered["threshold"] for step in secure.rounds if step.label == "train"]
-    assert needed.count(SITES) > len(needed) / 2
-    some = learned(federation, "secure", model="xgboost")
-    assert {step.gathered["threshold"] for step in some.rounds if step.label == "train"} == {SITES // 2 + 1}
+    wanted = [step.gathered["threshold"] for step in secure.rounds if step.label == "train"]
+    assert wanted.count(SITES) > len(wanted) / 2
+
+
+@pytest.mark.parametrize("held_out", [0.0, 0.2])
+def test_a_tree_begins_anew_without_a_site_that_fails_inside_of_it(
+    federation: Any, held_out: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Again and again: each tree is grown by the sites that grow it to its end, as in a plain run."""
+    inner, times = Answerer.answer, [0]
+
+    def answer(self: Answerer, task: Record, *others: Any, **more: Any) -> Record:
+        inside = "'level': {" in str(task.data["ask"])
+        if self.node == "site-2" and task.data["op"] == "answer" and inside:
+            times[0] += 1
+            raise NodeFailed("the worker ran out of memory")
+        return inner(self, task, *others, **more)
+
+    monkeypatch.setattr(Answerer, "answer", answer)
+    given = {"model": "xgboost", "test_fraction": held_out}
+    plain, secure = (learned(federation, gather, **given) for gather in ("plain", "secure"))
+    assert times[0] >= 6  # in each of three trees of both
+    for name, array in plain.record.arrays.items():
+        if name.startswith("model."):
+            assert secure.record.arrays[name].tobytes() == array.tobytes(), name
+    left = [step for step in secure.rounds if "over" in step.gathered]
+    assert len(left) == 3
+    assert all(step.status == "failed" and step.gathered["left"] == ["site-0", "site-1", "site-3"] for step in left)
 
 
 def test_a_tree_begins_anew_where_a_worker_is_lost_that_answered_beside_one_that_had_not(

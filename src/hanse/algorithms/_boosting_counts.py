@@ -37,7 +37,7 @@ class Counting:
         weighted: whether rows have weights; their sum is the last one then.
         totals: what the first margin follows from, once it is known; ``units``: those of its sums.
         sought: the quantile that it is, as far as it is known.
-        rows: of all sites.
+        rows: of all sites; ``fullest``: of the bin that has most of them, 0 before that is known.
         exchanges: so far; ``anew``: how often all was counted anew.
     """
 
@@ -49,6 +49,7 @@ class Counting:
     totals: Annotated[Array, ArrayOf("float64", "sums")] | None = None
     sought: quantiles.Sought | None = None
     rows: int = 0
+    fullest: int = 0
     exchanges: int = 0
     anew: int = 0
 
@@ -146,6 +147,13 @@ def settled(counting: Counting, adapter: Any, prepared: Record) -> tuple[Binning
     """The bins of all columns, and the edges of intervals of time where the objective needs some."""
     found, many = edges.edges(counting.cells, _most(adapter, prepared)), categories(prepared)
     return Binning.of(found[: len(many)], many), found[len(many)] if adapter.objective.intervals else None
+
+
+def fullest(counting: Counting, bins: Binning) -> int:
+    """How many rows of all sites the bin has that has most of them. Categories are not counted, so one may have all."""
+    if bins.categories.any():
+        return counting.rows
+    return edges.fullest(counting.cells, np.split(bins.edges, bins.first_edges[1:-1]), counting.rows)
 
 
 def categories(prepared: Record) -> Array:

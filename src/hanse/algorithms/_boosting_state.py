@@ -125,6 +125,14 @@ def most_bits(state: State) -> int:
     return max(map(scales.bits, bounds))
 
 
+def most(state: State) -> dict[str, int]:
+    """How large a number of a site's histograms can be inside a tree: of no more rows than the fullest bin has of all
+    sites. Nobody knows where a site grows the tree that was not counted."""
+    counting = state.counting
+    known = counting.fullest and {*state.took} <= {*counting.took}
+    return {"histograms": counting.fullest << most_bits(state)} if known else {}
+
+
 def timed(times: Times, found: Mapping[str, Array], weight_unit: int | None) -> Times:
     """With how large hazards are, or with their sums, of all sites."""
     if times.units is None:

@@ -23,7 +23,7 @@ section 3, for sums of sites; Ke et al. 2017, "LightGBM", section 2, for bins an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cache, partial
 from typing import Any
@@ -181,11 +181,11 @@ class ExactBoosting:
             return self._filled(state, gathered, state.growing, state.leaves)
         return self._grown(state, gathered, state.growing)
 
-    def anew(self, state: State) -> State | None:
-        """The tree begins again; None where none grows. The numbers of a level are made of what nodes remember, so who
-        has lost it cannot make those again that it gave."""
+    def anew(self, state: State, left: Sequence[str] = ()) -> State | None:
+        """The tree begins again, of those that are left; None where none grows. The numbers of a level are made of what
+        nodes remember, so who has lost it cannot make those again that it gave."""
         growing = state.counting.asked is None and state.schedule.phase != "done" and state.forward is not None
-        return self._anew(state, ()) if growing else None
+        return self._anew(state, tuple(left)) if growing else None
 
     def _counted(self, state: State, gathered: Gathered) -> State:
         adapter = state.adapter
@@ -196,7 +196,7 @@ class ExactBoosting:
         bins, grid = _boosting_counts.settled(counting, adapter, state.prepared)
         base = state.base if state.base is not None else _boosting_counts.base(counting, adapter)
         times = None if grid is None else Times(grid)
-        counting = replace(counting, cells=edges.none())  # no state of a tree needs them
+        counting = replace(counting, cells=edges.none(), fullest=_boosting_counts.fullest(counting, bins))
         state = replace(state, counting=counting, bins=bins, base=base, times=times)
         return self._next(state, _boosting_state.known(state.model), [], "", np.zeros(0, np.float32))
 
@@ -256,6 +256,7 @@ class ExactBoosting:
             arrays=arrays,
             sums=evaluation.shapes(task, weighted) if schedule.measures else {},
             fault=partial(_fault, state.bins.starts, _boosting_state.most_bits(state)),
+            whole=grows,
             checkpoint=schedule.round % CHECKPOINT_EVERY == 0,
         )
 
@@ -310,7 +311,9 @@ class ExactBoosting:
             counts={"rows": None, **_counts(state, "ranks")},
             arrays=arrays,
             sums={},
+            most=_boosting_state.most(state),
             fault=partial(_fault, state.bins.starts, _boosting_state.most_bits(state)),
+            whole=True,
             checkpoint=False,
         )
 

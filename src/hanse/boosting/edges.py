@@ -16,7 +16,7 @@ is below it or not as in XGBoost (``x < edge``). A column with missing values gi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
@@ -178,6 +178,28 @@ def edges(cells: Cells, bins: Array) -> list[Array]:
         nearer = np.abs(below[before] - targets) <= np.abs(below[after] - targets)
         found.append(_value(start[1:][np.unique(np.where(nearer, before, after))]))
     return found
+
+
+def fullest(cells: Cells, edges: Sequence[Array], rows: int) -> int:
+    """How many rows the bin has that has most of them, of columns of numbers with these edges; those whose value is
+    missing have a bin, too.
+
+    Args:
+        rows: of all columns.
+
+    >>> two, one = np.int64([0, 0]), np.float32(1.5).view(np.uint32) | 1 << 31
+    >>> fullest(Cells(two, np.int64([0, one]), two, np.int64([3, 5])), [np.float32([1.5])], 15)
+    7
+    """
+    found = [0]
+    for column, own in enumerate(edges):
+        start, _, count = _of(cells, column)
+        bits = np.ascontiguousarray(own, np.float32).view(np.uint32).astype(np.int64)
+        keys = np.where(bits >> 31, 0xFFFFFFFF - bits, bits | 1 << 31)
+        each = np.zeros(len(own) + 1, np.int64)
+        np.add.at(each, np.searchsorted(keys, start, "right"), count)
+        found += [int(each.max()), rows - int(count.sum())]
+    return max(found)
 
 
 _NAMES = ("column", "start", "width", "count")

@@ -20,6 +20,7 @@ from hanse.errors import NodeFailed, NotAllowed, WireError
 from hanse.gather import Party
 from hanse.messages import Array, Json, dumps
 
+TOLD = "the sum of this step was told before"
 _OTHERS = (  # no attempt can make the sum any more
     "this node has contributed other numbers to this very sum before, and has lost what it remembered then; the "
     "difference would show them, so it contributes to it no more. The last step of which it has told a sum is {}"
@@ -64,7 +65,7 @@ class Bound:
             )
         if not {*self.survivors} <= {*among}:
             raise NodeFailed(
-                f"the sum of this step was told before, of {', '.join(self.survivors)}, and is told of no others: two "
+                f"{TOLD}, of {', '.join(self.survivors)}, and is told of no others: two "
                 "sums that differ by one node would show its numbers. It can be made again when these are all there"
             )
 

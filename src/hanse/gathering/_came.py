@@ -12,7 +12,7 @@ from hanse.gather import Reply
 from hanse.gathering._session import commitment, layout
 from hanse.messages import Array, Json, Layout, Record
 from hanse.privacy import neighbours, shamir
-from hanse.privacy.fixed_point import widths
+from hanse.privacy.fixed_point import forms, widths
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,14 @@ class Came:
         return told if len(told) == len(names) and all(map(self.fits, told, names)) else None
 
 
-def came(node: str, asked: int, record: Record, how: Mapping[str, Any], whole: bool = False) -> Came:
+def came(
+    node: str, asked: int, record: Record, how: Mapping[str, Any], most: Mapping[str, int], whole: bool = False
+) -> Came:
     """What a reply says. Raises where it is none of a secure sum.
 
     Args:
         node, asked: whose it is, and the step it was asked in.
-        how: arrays are written (:func:`hanse.gathering._session.layout`).
+        how, most: arrays are written (:func:`hanse.gathering._session.layout`).
         whole: the sum is of all who were asked or none, so nothing is said of the secrets of its masks.
     """
     said = record.data
@@ -92,9 +94,8 @@ def came(node: str, asked: int, record: Record, how: Mapping[str, Any], whole: b
     if not isinstance(said["data"], dict) or not isinstance(said["weighs"], bool):
         raise ValueError("what it says beside its arrays is no object")
     rows = float(said["rows"])
-    expected = widths(list(layout(dict(names), len(among), 1.0, rows, **how).values()))
-    words = {n: (p.dtype.name, p.shape) for n, p in Layout.of(arrays).places.items() if n in ("64", "32")}
-    if words != {str(bits): (f"uint{bits}", (size,)) for bits, size in expected.items() if size}:
+    expected = forms(widths(list(layout(dict(names), len(among), 1.0, rows, most, **how).values())))
+    if expected != {n: (p.dtype.name, p.shape) for n, p in Layout.of(arrays).places.items() if n[0].isdigit()}:
         raise ValueError("it has other words than its arrays need")
     return Came(
         node=node,

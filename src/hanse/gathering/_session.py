@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,7 +28,10 @@ from hanse.large_arrays import empty
 from hanse.messages import Array, Json, Record, mark
 from hanse.privacy import keystream, neighbours, sealing, shamir
 from hanse.privacy.agreement import KeyPair, derive
-from hanse.privacy.fixed_point import Code, code, encode, widths
+from hanse.privacy.fixed_point import Code, code, cut, encode, places, sent, widths, word
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
 _LARGE_BYTES = 1 << 20  # of words whose memory is used again in the next step: nothing else lies beside them here
 
@@ -52,13 +56,53 @@ def commitment(session: bytes, seed: bytes) -> bytes:
 
 
 def layout(
-    names: Mapping[str, tuple[str, Sequence[int]]], nodes: int, rows: float, everything: float, **how: Any
+    names: Mapping[str, tuple[str, Sequence[int]]],
+    nodes: int,
+    rows: float,
+    everything: float,
+    most: Mapping[str, int],
+    **how: Any,
 ) -> dict[str, Code]:
-    """How each array is written, by name, in the order of the words. The weight is one of them."""
+    """How each array is written, by name, in the order of the words. The weight is one of them. ``most``: how
+    large a number of an array can be."""
+    forms = tuple(
+        (name, dtype, tuple(shape)) for name, (dtype, shape) in sorted({**names, "w": ("float64", ())}.items())
+    )
+    return _layout(forms, nodes, rows, everything, tuple(sorted(most.items())), tuple(how.items()))
+
+
+@functools.lru_cache(64)  # the same in each round
+def _layout(
+    forms: tuple[tuple[str, str, tuple[int, ...]], ...],
+    nodes: int,
+    rows: float,
+    everything: float,
+    most: tuple[tuple[str, int], ...],
+    how: tuple[tuple[str, Any], ...],
+) -> dict[str, Code]:
+    largest, given = dict(most), dict(how)
     return {
-        name: code(np.dtype(dtype), tuple(shape), nodes, rows, everything, **how)
-        for name, (dtype, shape) in sorted({**names, "w": ("float64", ())}.items())
+        name: code(np.dtype(dtype), shape, nodes, rows, everything, most=largest.get(name), **given)
+        for name, dtype, shape in forms
     }
+
+
+@functools.lru_cache(64)
+def _weighs(weight: float, how: Code) -> Array:
+    """The words of a weight, which is nearly always the same."""
+    into = np.zeros(how.words * how.size, word(how.bits))
+    encode(np.array(weight, np.float64), 1.0, how, into)
+    return into
+
+
+@functools.lru_cache(256)  # those of a run, of each node where several are in one process
+def _around(node: str, among: tuple[str, ...], listed: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The ring of these nodes, and the neighbours of one of them."""
+    ring = tuple(neighbours.order(among, bytes.fromhex(listed)))
+    return ring, tuple(neighbours.of(node, ring))
+
+
+_name = functools.cache(lambda dtype: str(dtype.name))  # numpy puts it together anew each time
 
 
 class Member:
@@ -107,22 +151,26 @@ class Member:
             raise NodeFailed(LOST)
         inner = Record(asked["ask"], ask.arrays)
         session = self._begin(mine, asked, inner)
+        if session.whole and session.signed != session.among:
+            return Record({"bound": list(session.bound.survivors)})  # and the sum of these can be made again
         contribution = answer(inner)
         party.progress()
         self._check(contribution, asked["form"])
         arrays = {f"a.{name}": array for name, array in contribution.record.arrays.items()}
         arrays.update((f"s.{name}", array) for name, array in contribution.sums.items())
-        names = {name: (array.dtype.name, list(array.shape)) for name, array in arrays.items()}
+        names = {name: (_name(array.dtype), list(array.shape)) for name, array in arrays.items()}
         rows = {node: max(1.0, party.rows.get(node, 0)) for node in session.among}
         everything = sum(rows.values())
-        codes = layout(names, len(session.among), rows.get(party.node, 1.0), everything, **self._how)
+        most, own = asked["form"].get("most", {}), rows.get(party.node, 1.0)
+        codes = layout(names, len(session.among), own, everything, most, **self._how)
         words = self._written(arrays, contribution.weight, codes)
         self._settle(session, hashed(words, [everything, *sorted(names.items())], session.bound.seed))
-        masks = [
-            (seed, 1 if node == party.node else pair_sign(party.node, node)) for node, seed in session.seeds.items()
-        ]
-        for vector in words.values():
-            spans.over(lambda low, high, vector=vector: _masked(vector, masks, low, high), vector.size)  # type: ignore[misc]
+        masks = keystream.expanded(
+            [(seed, 1 if node == party.node else pair_sign(party.node, node)) for node, seed in session.seeds.items()]
+        )
+        found = sent(words)
+        for bits, vector in words.items():
+            spans.over(functools.partial(_masked, vector, masks, bits, found), vector.size)
         party.progress()
         data: dict[str, Json] = {
             "data": contribution.record.data,
@@ -135,7 +183,6 @@ class Member:
             "bound": list(session.bound.survivors) if session.told else [],
             "group": list(session.group),
         }
-        found = {str(bits): vector for bits, vector in words.items()}
         if session.whole:
             replace(session.bound, survivors=session.among).leave(party)
             return Record(data, found)
@@ -151,8 +198,8 @@ class Member:
         party, number, among = self._party, asked["session"], tuple(asked["among"])
         whole = bool(asked.get("whole", False))
         bound = [party.run, party.bundle, mine.listed, number, party.step, party.exchange, list(among), whole]
-        what = mark(inner)
-        id = hashlib.sha256(text("session", *bound, asked["form"], what)).digest()
+        question = hashlib.sha256(text("question", asked["form"], mark(inner))).hexdigest()
+        id = hashlib.sha256(text("session", *bound, question)).digest()
         if mine.session is not None and mine.session.id == id:
             return mine.session
         if not isinstance(number, int) or number <= mine.last:
@@ -164,20 +211,19 @@ class Member:
             raise NodeFailed(
                 f"a secure sum among {len(among)} nodes was asked for; this run's are of at least {fewest}"
             )
-        question = hashlib.sha256(text("question", asked["form"], what)).hexdigest()
         before = Bound.of(party)
         if before is not None:
             before.check(question, among)
         mine.last, mine.session = number, None
-        ring = tuple(neighbours.order(among, bytes.fromhex(mine.listed)))
-        beside = tuple(neighbours.of(party.node, ring))
-        seeds = {other: derive(mine.secret(other), text("mask", id.hex())) for other in beside}
+        ring, beside = _around(party.node, among, mine.listed)
+        purpose = text("mask", id.hex())
+        seeds = {other: derive(mine.secret(other), purpose) for other in beside}
         if not whole:
             seeds[party.node] = secrets.token_bytes(keystream.SEED_BYTES)
         group = _groups.beside(party.node, party.rows or mine.public, self._group)
         told, bound_to = before is not None, before or Bound(question, seed=fresh_seed())
         session = MaskedSum(number, id, among, ring, beside, fewest, seeds, bound_to, whole, told, group)
-        if whole:
+        if whole and (before is None or before.survivors == among):
             self._take(session, among)
         mine.session = session
         return session
@@ -195,7 +241,7 @@ class Member:
     def _check(self, contribution: Contribution, form: Mapping[str, Json]) -> None:
         """What the coordinator cannot check of a contribution that it does not see."""
         node, rows = self._party.node, self._party.rows.get(self._party.node, 0)
-        if not np.isfinite(contribution.weight) or contribution.weight < 0:
+        if not math.isfinite(contribution.weight) or contribution.weight < 0:
             raise DataError(f"the weight is {contribution.weight}; expected a finite number of at least 0")
         if rows and contribution.weight > rows:
             raise DataError("its weight is more than the rows that this node declared for this run")
@@ -203,26 +249,22 @@ class Member:
         sums = Record({}, {f"s.{name}": array for name, array in contribution.sums.items()})
         own = Answer(node, contribution.weight, {}, {}, self._party.step)
         for prefix, part in (("a.", record), ("s.", sums)):
-            if form[prefix] is not None:
-                _checks.layout([(own, part)], prefix, {n: (d, tuple(s)) for n, (d, s) in form[prefix].items()})
+            wanted = form[prefix]
+            here = {name[2:]: [_name(array.dtype), list(array.shape)] for name, array in part.arrays.items()}
+            if wanted is not None and wanted != here:  # nearly never: it says what is wrong, if anything is
+                _checks.layout([(own, part)], prefix, {n: (d, tuple(s)) for n, (d, s) in wanted.items()})
             if rows and (wrong := _checks.beyond([(own, part)], form["counts"], {node: rows})):
                 raise DataError(wrong[node])
 
     @staticmethod
     def _written(arrays: Mapping[str, Array], weight: float, codes: Mapping[str, Code]) -> dict[int, Array]:
-        words = {
-            bits: empty(size, np.dtype(f"uint{bits}"), _LARGE_BYTES)
-            for bits, size in widths(list(codes.values())).items()
-            if size
-        }
-        at = dict.fromkeys(words, 0)
-        for name, how in codes.items():
-            size = how.words * how.size
-            into = words[how.bits][at[how.bits] : at[how.bits] + size] if size else np.zeros(0, np.uint64)
-            at[how.bits] += size if size else 0
-            values = np.array(weight, np.float64) if name == "w" else arrays[name]
+        words = {bits: empty(size, word(bits), _LARGE_BYTES) for bits, size in widths(list(codes.values())).items()}
+        for name, into in places(codes, words).items():
             try:
-                encode(values, weight if name.startswith("a.") else 1.0, how, into)
+                if name == "w":
+                    into[:] = _weighs(weight, codes[name])
+                    continue
+                encode(arrays[name], weight if name.startswith("a.") else 1.0, codes[name], into)
             except DataError as error:
                 raise DataError(
                     f"{name[2:]!r} cannot be part of a secure sum: {error.message}; secure_range of the run says how "
@@ -355,8 +397,13 @@ def _survivors_text(session: MaskedSum) -> bytes:
     return text("survivors", session.id.hex(), list(session.signed))
 
 
-def _masked(vector: Array, masks: Sequence[tuple[bytes, int]], low: int, high: int) -> bool:
-    keystream.mask(vector[low:high], masks, low)
+def _masked(
+    vector: Array, masks: Sequence[tuple[AES, int]], bits: int, into: Mapping[str, Array], low: int, high: int
+) -> bool:
+    for start in range(low, high, spans.BLOCK):  # cut while they are in a core's cache
+        stop = min(start + spans.BLOCK, high)
+        keystream.mask_with(vector[start:stop], masks, start, bits)
+        cut(vector, bits, into, start, stop)
     return True
 
 

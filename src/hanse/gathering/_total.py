@@ -73,7 +73,7 @@ class Total:
             total,
             {name: how.dtype for name, (how, _) in words.items()},
             weight,
-            sum(array.nbytes for _, array in words.values()),
+            sum(array.nbytes for array in total.values()),
             told,
             unchecked=unchecked,
         )

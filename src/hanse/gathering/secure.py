@@ -30,13 +30,13 @@ neither of which a coordinator with fewer than 2 t - n nodes on its side can hav
 nodes. (Of more than 100 nodes shares are with neighbours, of whom t are no such set, so all rounds go the second way.
 Where b is in no shares, a sum that lacked a node would be one of too few, there is one list, and b is told as it is.)
 
-Where a sum needs all nodes of the run (``min_completed`` or ``secure_threshold`` is their number), the y_u have no
-G(b_u), and one exchange is all: the masks of pairs cancel in the sum of all, and of none other. No node tells a secret
-of such a sum, so it is this one or none, and a node writes down that it is before its y_u leaves, as it does otherwise
-before it tells a secret. From then on it must contribute the same numbers where the step is asked again, so a sum is
-made so only of whole numbers, and never of some of the run's nodes: others might be there in the next attempt, and
-who has answered would stand by the first. (b_u is there for the case that a node is said to be lost, and its pairs are
-told.)
+Where a sum is of all who are asked or none, the y_u have no G(b_u), and one exchange is all: the masks of pairs cancel in
+the sum of all, and of none other. No node tells a secret of such a sum, so it is this one or none, and a node writes down
+that it is before its y_u leaves, as it does otherwise before it tells a secret. From then on it must contribute the same
+numbers where the step is asked again, of the same nodes. So a sum is made so only of whole numbers, and where no other
+nodes can be asked for it: it needs all of the run (``min_completed`` or ``secure_threshold`` is their number), or the
+algorithm leaves the step behind where one is lost (:attr:`hanse.kinds.Ask.whole`). (b_u is there for the case that a node is
+said to be lost, and its pairs are told.)
 
 Where fewer nodes than ``secure_threshold`` are left in any exchange, there is no sum: the step has failed, what came
 is useless, and the next attempt begins with fresh keys. So it does where a node has lost its keys (a restarted
@@ -73,16 +73,16 @@ from hanse.config import RunConfig
 from hanse.errors import NodeFailed, RunFailed
 from hanse.gather import Exchange, Party
 from hanse.gathering import _groups
-from hanse.gathering._bound import told_until
+from hanse.gathering._bound import TOLD, told_until
 from hanse.gathering._came import Blame, Came, Shares, body, came
 from hanse.gathering._keys import LOST
 from hanse.gathering._session import Member, layout, least, pair_sign
 from hanse.gathering._total import SOUND, UNCHECKED, Total, nothing
 from hanse.kinds import Ask, Combine, Contribution, Gathered, Shapes
 from hanse.large_arrays import empty
-from hanse.messages import Array, Json, Record, block, dumps
+from hanse.messages import Array, Json, Record, dumps
 from hanse.privacy import keystream, neighbours
-from hanse.privacy.fixed_point import MOST_NODES, Code, widths
+from hanse.privacy.fixed_point import MOST_NODES, come, places, widths, word
 from hanse.settings import Setting, either, number, one_of, whole
 
 COMBINES = frozenset({Combine.SUM})
@@ -141,6 +141,9 @@ def unfit(config: RunConfig, nodes: int) -> str:
     return ""
 
 
+WITHOUT = f"{TOLD} without it, and is told of no others"
+
+
 class Secure:
     """
     Args:
@@ -176,15 +179,22 @@ class Secure:
         if ask.late != "drop":
             raise RunFailed("late answers cannot be added to a secure sum: their masks are those of an earlier one")
         failures: dict[str, str] = {}
-        first = not self._keys
+        first, whole, among, answered = not self._keys, False, list[str](), dict[str, Came]()
         try:
             await self._set_up(asks, exchange, failures)
             among = sorted(node for node in asks if node in self._keys)
             whole = self._whole(ask, among)
-            answered = await self._answers(ask, asks, among, whole, exchange, failures)
+            answered, before = await self._answers(ask, asks, among, whole, exchange, failures)
+            if before and before != tuple(among):
+                for node in {*among} - {*before}:
+                    failures[node] = WITHOUT
+                among = list(before)
+                answered, before = await self._answers(ask, asks, among, whole, exchange, failures)
             left = self._grouped(self._again(self._alike(answered, failures), failures), failures)
             self._enough(left, among, ask.fewest)
             survivors, signatures, masks = sorted(left), None, list[tuple[bytes, int]]()
+            if whole and survivors != among:
+                raise _NoSum(f"no sum was made: {len(left)} of {len(among)} nodes were left, and it is of all or none")
             if not whole:
                 if survivors != among or len(among) > neighbours.COMPLETE:
                     signatures = await self._agreed(survivors, exchange, failures)
@@ -196,8 +206,15 @@ class Secure:
             return await asyncio.to_thread(self._summed, left, survivors, masks, among, failures, ask)
         except _NoSum as error:
             self._keys, self._told = {}, set()  # the next attempt begins with fresh ones
+            there = [n for n in among if (why := failures.get(n, LOST)) == LOST or told_until([why]) is not None]
+            there = there if len(there) >= max(self._least, ask.fewest) else []
+            # where nodes have told of this step before this coordinator was there, so they may have of others after it
+            known = any(TOLD in why for why in (error.reason, *failures.values())) or any(
+                c.bound for c in answered.values()
+            )
+            anew = whole and bool(there) and not known and not self._needed(ask, among)
             over = told_until(failures.values())
-            told: dict[str, Json] = {} if over is None else {"over": over}
+            told: dict[str, Json] = {} if over is None and not anew else {"over": over or 0, "left": there}
             return nothing({node: failures.get(node, error.reason) for node in asks}, told)
 
     def _enough(self, left: Mapping[str, Any], among: Sequence[str], fewest: int = 0) -> None:
@@ -217,11 +234,11 @@ class Secure:
             return came
         if len(told) > 1 or not {*told[0]} <= came.keys():
             raise _NoSum(
-                f"no sum was made: that of this step was told before, of {' and of '.join(map(', '.join, told))}, and "
+                f"no sum was made: {TOLD}, of {' and of '.join(map(', '.join, told))}, and "
                 "can only be made again of the same nodes, when all of them are there"
             )
         for node in came.keys() - {*told[0]}:
-            failures[node] = "the sum of this step was told before without it, and is told of no others"
+            failures[node] = WITHOUT
         return {node: came[node] for node in told[0]}
 
     @staticmethod
@@ -250,14 +267,17 @@ class Secure:
 
     def _whole(self, ask: Ask, among: Sequence[str]) -> bool:
         """Whether the sum is of all who are asked or none. Each of them stands by it and by its numbers from its answer
-        on, so they are all that the run has, as in each attempt, and the numbers whole ones, which are the same where
-        they are made again."""
-        if ask.arrays is None or ask.sums is None:
+        on. So they are all that the run has, as in each attempt, or there is no other attempt where one is lost; and
+        the numbers are whole ones, which are the same where they are made again."""
+        if ask.arrays is None or ask.sums is None or len(among) > neighbours.COMPLETE:
             return False
         dtypes = [np.dtype(dtype) for dtype, _ in (*ask.arrays.values(), *ask.sums.values())]
-        needed = max(self._least, ask.fewest)
-        everybody = self._of <= len(among) <= min(neighbours.COMPLETE, needed)
-        return everybody and all(dtype.kind in "iub" for dtype in dtypes)
+        wanted = ask.whole and self._group == 1  # a node that is lost would take its group with it
+        return (wanted or self._needed(ask, among)) and all(dtype.kind in "iub" for dtype in dtypes)
+
+    def _needed(self, ask: Ask, among: Sequence[str]) -> bool:
+        """Whether these are all nodes of the run, and a sum of fewer is none."""
+        return self._of <= len(among) <= max(self._least, ask.fewest)
 
     async def _answers(
         self,
@@ -267,14 +287,15 @@ class Secure:
         whole: bool,
         exchange: Exchange,
         failures: dict[str, str],
-    ) -> dict[str, Came]:
+    ) -> tuple[dict[str, Came], tuple[str, ...]]:
+        """What came; and where a sum of all or none was told of others before, of whom."""
         self._enough(dict.fromkeys(among), among, ask.fewest)
-        told = [self._keys[node] for node in sorted(self._keys)]
+        told, most = [self._keys[node] for node in sorted(self._keys)], _most(ask)
         common: dict[str, Json] = {
             "session": self._sessions,
             "among": among,
             "listed": hashlib.sha256(dumps([[node, key] for node, key, *_ in told]).encode()).hexdigest(),
-            "form": {"a.": _plain(ask.arrays), "s.": _plain(ask.sums), "counts": dict(ask.counts)},
+            "form": {"a.": _plain(ask.arrays), "s.": _plain(ask.sums), "counts": dict(ask.counts), "most": most},
             "whole": whole,
         }
         self._sessions += 1
@@ -284,20 +305,27 @@ class Secure:
         for node in among:
             wrapped.setdefault(id(asks[node]), Record({**common, "ask": asks[node].data}, asks[node].arrays))
         answered: dict[str, Came] = {}
+        before: tuple[str, ...] = ()
         lost = False
         replies = exchange({n: wrapped[id(asks[n])] for n in among}, op="answer", need=ask.need)
         # Of a sum of all or none nobody is cancelled: it would forget what it has to contribute again.
         async with aclosing(replies) as coming:  # type: ignore[type-var]
             async for reply in coming:
                 with Blame(reply, failures):
-                    answered[reply.node] = came(reply.node, reply.asked, body(reply), self._how, whole)
+                    said = body(reply)
+                    if whole and [*said.data] == ["bound"]:
+                        before = tuple(sorted(str(node) for node in said.data["bound"]))
+                    else:
+                        answered[reply.node] = came(reply.node, reply.asked, said, self._how, most, whole)
                 lost = lost or reply.error == LOST
                 if lost and not whole:
                     break  # the others' answers would have masks that never come off
         if lost:
             raise _NoSum("no sum was made: a node had lost its keys; all have them told anew")
         self._told |= answered.keys()
-        return answered
+        if not {*before} <= {*among}:
+            raise _NoSum(f"no sum was made: {TOLD}, of {', '.join(before)}, and is told of no others")
+        return answered, before
 
     @staticmethod
     def _alike(came: dict[str, Came], failures: dict[str, str]) -> dict[str, Came]:
@@ -378,11 +406,10 @@ class Secure:
         ask: Ask,
     ) -> Gathered:
         first = came[survivors[0]]
-        codes = layout(dict(first.names), len(among), 1.0, first.rows, **self._how)
+        codes = layout(dict(first.names), len(among), 1.0, first.rows, _most(ask), **self._how)
         words = {
-            bits: self._words(str(bits), size, [came[node].record for node in survivors], masks)
+            bits: self._words(bits, size, [came[node].record for node in survivors], masks)
             for bits, size in widths(list(codes.values())).items()
-            if size
         }
         told = {
             "by": __name__.rpartition(".")[2],
@@ -390,33 +417,25 @@ class Secure:
             "asked": len(among),
             "threshold": self._least if masks else len(among),
         }
-        arrays: dict[str, tuple[Code, Array]] = {}
-        at = dict.fromkeys(words, 0)
-        for name, how in codes.items():
-            size = how.words * how.size
-            arrays[name] = (
-                how,
-                words[how.bits][at[how.bits] : at[how.bits] + size] if size else np.zeros(0, np.uint64),
-            )
-            at[how.bits] += size if size else 0
+        arrays = {name: (codes[name], found) for name, found in places(codes, words).items()}
         nodes = [(node, came[node].asked, came[node].data, came[node].weighs) for node in survivors]
         lost = (*UNCHECKED, SOUND) if ask.fault is not None else UNCHECKED
         return Total.of(nodes, dict(failures), arrays, told, lost)
 
     @staticmethod
-    def _words(name: str, size: int, records: Sequence[Record], masks: Sequence[tuple[bytes, int]]) -> Array:
+    def _words(bits: int, size: int, records: Sequence[Record], masks: Sequence[tuple[bytes, int]]) -> Array:
         """Σ y less all masks, modulo 2 to their width."""
-        total = empty(size, np.dtype(f"uint{name}"))
+        total = empty(size, word(bits))
         taken = [(seed, -sign) for seed, sign in masks]
 
         def part(start: int, stop: int) -> bool:
             for low in range(start, stop, spans.BLOCK):
                 high = min(low + spans.BLOCK, stop)
                 into = total[low:high]
-                into[:] = block(records[0].arrays, name, low, high)
+                into[:] = come(records[0].arrays, bits, low, high)
                 for record in records[1:]:
-                    np.add(into, block(record.arrays, name, low, high), out=into)
-            keystream.mask(total[start:stop], taken, start)
+                    np.add(into, come(record.arrays, bits, low, high), out=into)
+            keystream.mask(total[start:stop], taken, start, bits)
             return True
 
         spans.over(part, size)
@@ -432,6 +451,11 @@ class _NoSum(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+def _most(ask: Ask) -> dict[str, int]:
+    """How large a number of an array can be, by the array's name in a sum."""
+    return {f"{prefix}{name}": most for name, most in ask.most.items() for prefix in ("a.", "s.")}
 
 
 def _plain(shapes: Shapes | None) -> Json:

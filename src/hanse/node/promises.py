@@ -57,8 +57,8 @@ class Promises(MutableMapping[str, Json]):
     def setdefault(self, key: str, default: Json = None) -> Json:
         """What is written there, by whatever process; else ``default``, which is written then."""
         with self._turn:
-            self._db.execute("INSERT OR IGNORE INTO sums VALUES (?, ?)", (key, dumps(default)))
-            return self[key]
+            new = self._db.execute("INSERT OR IGNORE INTO sums VALUES (?, ?)", (key, dumps(default))).rowcount
+            return default if new else self[key]
 
     def close(self) -> None:
         """Lets the file go."""
