@@ -8,8 +8,8 @@ depend on what else the machine does. ``bytes_ratio``: what nodes send, with key
 float64, so a word of 64 bits has the same bytes.
 
 The last lines are exact boosting (``xgboost``) gathered in both ways by nodes that have rows, at a shape at which trees
-are worth hiding, with all defaults, so nodes may be lost: ``seconds_per_round`` is then that of a tree, less a short run;
-``rows`` are those of all nodes.
+are worth hiding, with all defaults, so a node may be lost: ``seconds_per_round`` is then that of a tree, less a short
+run; ``rows`` are those of all nodes.
 ``limit`` is what a ratio is to stay under, and ``bytes_limit`` the same of the bytes.
 
 ``flower_seconds`` is a published figure and not measured here: SecAgg+ of Flower at 1e6 parameters and 10 nodes (about

@@ -122,4 +122,5 @@ def _place(party: Party) -> str:
 def _last(party: Party) -> int:
     """The last step of the run of which this node has told a sum."""
     run = _place(party).removesuffix(str(party.step))
-    return max(int(place.removeprefix(run)) for place in party.promises if place.startswith(run))
+    told = (int(place.removeprefix(run)) for place in party.promises if place.startswith(run))
+    return max(told, default=party.step)  # none, where this is only masked under the masks of before
