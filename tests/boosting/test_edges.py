@@ -10,11 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hanse.boosting import edges, quantiles
+from hanse.boosting.binning import Binning
 
 Matrix = np.ndarray[Any, Any]
 
 
 def settle(parts: list[Matrix], bins: int) -> tuple[list[Matrix], int]:
+    found, _, exchanges = settled(parts, bins)
+    return found, exchanges
+
+
+def settled(parts: list[Matrix], bins: int) -> tuple[list[Matrix], edges.Cells, int]:
     columns = parts[0].shape[1]
     most, cells, asked, exchanges = np.full(columns, bins), edges.none(), edges.first(np.ones(columns, bool)), 0
     while asked is not None:
@@ -23,7 +29,7 @@ def settle(parts: list[Matrix], bins: int) -> tuple[list[Matrix], int]:
         cells, exchanges = edges.refined(cells, asked, counted), exchanges + 1
         assert exchanges < 24
         asked = edges.unclear(cells, most)
-    return edges.edges(cells, most), exchanges
+    return edges.edges(cells, most), cells, exchanges
 
 
 def columns(n: int) -> Matrix:
@@ -100,3 +106,16 @@ def test_values_are_counted_in_cells_in_the_order_of_numbers(bits: int) -> None:
     finer = quantiles.keys(values[~np.isnan(values)]) >> (32 - bits - 4)
     expected = np.bincount(finer, minlength=1 << (bits + 4)).reshape(-1, 16)[start >> (32 - bits)]
     assert (edges.counts([values], some) == expected.ravel()).all()
+
+
+@given(
+    st.lists(st.sampled_from([0.0, -0.0, np.nan, np.inf, -np.inf, 1e-45, -1.0, 3.5]), max_size=40), st.integers(2, 64)
+)
+def test_the_fullest_bin_holds_what_was_counted(odd: list[float], bins: int) -> None:
+    """Else a site's numbers would be refused as larger than they can be."""
+    X = np.concatenate([columns(300), np.array(odd)[:, None] * np.ones(8)])
+    found, cells, _ = settled([X], bins)
+    binned = Binning.of(found)
+    put = binned.put([X], len(X))
+    most = max(int(np.bincount(column).max()) for column in put.T)
+    assert edges.fullest(cells, found, len(X)) == most

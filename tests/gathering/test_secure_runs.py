@@ -167,6 +167,30 @@ def test_a_tree_begins_anew_where_a_worker_is_lost_that_answered_beside_one_that
         assert [other.status for other in secure.rounds if other.step == step][-1] == "failed"
 
 
+def test_a_site_that_was_not_counted_grows_trees_with_the_others(
+    federation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows are in no bin that the others know, so nobody knows how large the numbers of its histograms can be."""
+    monkeypatch.setattr(fixed_point, "LEAST", 1)
+    inner, limits = Answerer.answer, set[bool]()
+
+    def answer(self: Answerer, task: Record, *others: Any, **more: Any) -> Record:
+        asked = str(task.data["ask"])
+        if self.node == "site-3" and "'count': {" in asked:
+            raise NodeFailed("the worker ran out of memory")
+        if "'level': {" in asked and "form" in task.data["ask"]:
+            limits.add(bool(task.data["ask"]["form"]["most"]))
+        return inner(self, task, *others, **more)
+
+    monkeypatch.setattr(Answerer, "answer", answer)
+    plain, secure = (learned(federation, gather, model="xgboost") for gather in ("plain", "secure"))
+    for name, array in plain.record.arrays.items():
+        if name.startswith("model."):
+            assert secure.record.arrays[name].tobytes() == array.tobytes(), name
+    assert all("site-3" in step.participants for step in secure.rounds if step.label == "train")
+    assert limits == {False}
+
+
 def test_statistics_that_add_are_told_over_secure_sums_and_others_are_refused() -> None:
     owner = {"require_secure_aggregation": True, "minimum_cell": 1, "allow_federated_analytics": True}
     closed, free = (

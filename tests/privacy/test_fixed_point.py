@@ -12,7 +12,20 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from hanse.errors import ConfigError, DataError
-from hanse.privacy.fixed_point import MOST_NODES, Code, code, decode, encode
+from hanse.privacy.fixed_point import (
+    LEAST,
+    MOST_NODES,
+    Code,
+    code,
+    come,
+    cut,
+    decode,
+    encode,
+    forms,
+    sent,
+    widths,
+    word,
+)
 
 F8, I8 = np.dtype("float64"), np.dtype("int64")
 
@@ -79,6 +92,39 @@ def test_the_largest_whole_numbers_of_so_many_nodes_do_not_wrap(n: int) -> None:
     assert int(words[0]) * n < 1 << 63
     with pytest.raises(DataError, match="beyond"):
         encode(largest + 1 if n > 1 else np.array(1 << 63, np.uint64), 1.0, how, words)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 300), st.integers(0, 47), st.integers(0, 2**32 - 1))
+def test_many_whole_numbers_are_in_as_few_bits_as_those_of_all_nodes_need_and_never_wrap(
+    n: int, e: int, seed: int
+) -> None:
+    """The worst case: every node sends the largest number that it may."""
+    most, size = (1 << e) + seed % (1 << e), LEAST
+    how = code(I8, (size,), n, 1, n, most=most)
+    wanted = [bits for bits in (32, 40, 48) if n * most < 1 << (bits - 1)]
+    assert how.bits == (wanted[0] if wanted else 64)
+    values = np.random.default_rng(seed).integers(-most, most + 1, size)
+    values[:3] = [most, -most, 0]
+    vector = {how.bits: np.zeros(size, word(how.bits))}
+    encode(values, 1.0, how, vector[how.bits])
+    travels = sent(vector)
+    cut(vector[how.bits], how.bits, travels, 0, size)
+    assert {name: (a.dtype.name, a.shape) for name, a in travels.items()} == forms(widths([how]))
+    assert sum(a.nbytes for a in travels.values()) == size * how.bits // 8
+    total = np.zeros_like(vector[how.bits])
+    for _ in range(n):
+        total += come(travels, how.bits, 0, size)
+    np.testing.assert_array_equal(decode(total, how), values * n)
+    if how.bits < 64:
+        values[-1] = most + 1
+        with pytest.raises(DataError, match="beyond"):
+            encode(values, 1.0, how, vector[how.bits])
+
+
+def test_few_whole_numbers_stay_as_they_are() -> None:
+    assert code(I8, (LEAST - 1,), 3, 1, 3, most=5).bits == 64
+    assert code(I8, (LEAST,), 3, 1, 3).bits == 64
 
 
 def test_whole_numbers_with_weights() -> None:

@@ -65,6 +65,17 @@ def test_a_part_is_that_of_the_whole(part: int, size: int, dtype: str) -> None:
     np.testing.assert_array_equal(words(b"s" * 16, size, dtype, first), whole[first : first + size])
 
 
+def test_words_of_each_width_have_keystreams_of_their_own() -> None:
+    found = []
+    for bits in (64, 48, 40):
+        found.append(np.zeros(1000, np.uint64))
+        mask(found[-1], [(b"s" * 16, 1)], 0, bits)
+    assert len({*np.concatenate(found).tolist()}) == 3000
+    np.testing.assert_array_equal(found[0], words(b"s" * 16, 1000))
+    low = [one & np.uint64((1 << 32) - 1) for one in found]
+    assert not any(np.isin(a, b).mean() > 0.01 for i, a in enumerate(low) for b in low[:i])
+
+
 def test_masks_come_off_and_wrap_around() -> None:
     values = np.array([0, 1, 2**64 - 1, 2**63], np.uint64)
     found = values.copy()
