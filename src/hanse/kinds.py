@@ -353,14 +353,20 @@ _SHA256 = hashlib.sha256()  # to be copied: to find it among those of OpenSSL ta
 
 def generator(seed: int, *key: str | int) -> np.random.Generator:
     """A Philox generator keyed by ``seed`` and ``key``; independent of call order and platform."""
-    return _keyed()(generator_key(seed, *key))
+    return _keyed()(np.frombuffer(_hashed(seed, *key).digest()[:16], "<u8"))
 
 
-def generator_key(seed: int, *key: str | int) -> Array:
-    """(2,) uint64: the key of :func:`generator`'s, for :mod:`hanse.philox`."""
+def generators(seed: int, *key: str | int) -> Callable[[str], np.random.Generator]:
+    """Gives the :func:`generator` of ``key`` and one more part, again and again: it is the same object each time."""
+    from hanse.philox import Keyed  # late, as below
+
+    return Keyed(_hashed(seed, *key, "")).at
+
+
+def _hashed(seed: int, *key: str | int) -> Any:
     hashed = _SHA256.copy()
     hashed.update("\x1f".join([str(seed), *map(str, key)]).encode())
-    return np.frombuffer(hashed.digest()[:16], "<u8")
+    return hashed
 
 
 @functools.cache

@@ -48,7 +48,8 @@ class Memories:
 
     def __init__(self) -> None:
         self._kept: dict[tuple[int, int], NodeMemory] = {}
-        self._checkpoints: list[int] = []  # steps after which the coordinator keeps its state, ascending
+        # steps after which the coordinator keeps its state, ascending; of those with anything to remember
+        self._checkpoints: list[int] = []
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -75,13 +76,13 @@ class Memories:
         Args:
             checkpoint: whether the coordinator keeps the state after this step.
         """
-        at = (step, exchange)
         if memory.blank and (not self._kept or self.blank):  # whatever a run comes back to, it is this
-            self._kept = {}
-        else:
-            if self._kept and max(self._kept) >= at:
-                self._kept = {other: m for other, m in self._kept.items() if other < at}
-            self._kept[at] = memory
+            self._kept, self._checkpoints = {}, []
+            return
+        at = (step, exchange)
+        if self._kept and max(self._kept) >= at:
+            self._kept = {other: m for other, m in self._kept.items() if other < at}
+        self._kept[at] = memory
         while self._checkpoints and self._checkpoints[-1] >= step:
             self._checkpoints.pop()
         if checkpoint:

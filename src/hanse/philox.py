@@ -24,20 +24,27 @@ def keyed(words: Array) -> np.random.Generator:
 class Keyed:
     """Generators of one key after the other, the same object each time: to make one takes as long as a hundred draws.
 
-    >>> one = Keyed()
-    >>> [one.at(np.array(key, np.uint64)).integers(100) for key in ([1, 2], [3, 4], [1, 2])]
-    [np.int64(70), np.int64(46), np.int64(70)]
+    Args:
+        hashed: the SHA-256 of a key's beginning.
+
+    >>> import hashlib
+    >>> one = Keyed(hashlib.sha256(b"site "))
+    >>> [one.at(end).integers(100) for end in ("1", "2", "1")]
+    [np.int64(73), np.int64(85), np.int64(73)]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hashed: Any) -> None:
+        self._hashed = hashed
         self._generator = keyed(np.zeros(2, np.uint64))
         self._begin: dict[str, Any] = dict(self._generator.bit_generator.state)
         self._inner: dict[str, Any] = dict(self._begin["state"])
         self._begin["state"] = self._inner
 
-    def at(self, words: Array) -> np.random.Generator:
-        """What :func:`keyed` makes; the one before has other numbers from now on."""
-        self._inner["key"] = words
+    def at(self, end: str) -> np.random.Generator:
+        """That of the key that ends so; the one before has other numbers from now on."""
+        hashed = self._hashed.copy()
+        hashed.update(end.encode())
+        self._inner["key"] = np.frombuffer(hashed.digest(), "<u8", 2)
         self._generator.bit_generator.state = self._begin
         return self._generator
 

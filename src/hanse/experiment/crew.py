@@ -81,8 +81,9 @@ class Crew:
             return asyncio.get_running_loop().run_in_executor(self._pool, self._alone, job)
         return self._moment.add(job)
 
-    async def answer_many(self, jobs: Sequence[Job]) -> AsyncIterator[tuple[Job, Record | Exception]]:
-        """What they reply, or why there is nothing, in their order. To be called in the event loop of the run."""
+    async def answer_many(self, jobs: Sequence[Job]) -> AsyncIterator[tuple[Sequence[Job], list[Record | Exception]]]:
+        """What they reply, or why there is nothing: in their order, a cohort at a time. To be called in the event loop
+        of the run."""
         loop, size = asyncio.get_running_loop(), self._cohort
         cohorts = [jobs[low : low + size] for low in range(0, len(jobs), size)]
         if len(cohorts) == 1:  # nobody else has anything to do: another thread would only have to be woken, twice
@@ -92,8 +93,7 @@ class Crew:
                     replies = self._together(jobs)
             except Exception as error:
                 replies = [error] * len(jobs)
-            for job, reply in zip(jobs, replies, strict=True):
-                yield job, reply
+            yield jobs, replies
             return
         work = [loop.run_in_executor(self._pool, self._together, cohort) for cohort in cohorts]
         for done in work:
@@ -103,8 +103,7 @@ class Crew:
                 replies = await done
             except Exception as error:
                 replies = [error] * len(cohort)
-            for job, reply in zip(cohort, replies, strict=True):
-                yield job, reply
+            yield cohort, replies
 
     async def memories(self, step: int) -> dict[str, Record]:
         """What each site remembers, as it was before ``step``. Raises :class:`hanse.experiment.remembered.Unkept`."""

@@ -402,9 +402,10 @@ class SimulatedRun:
         no = await policy.refused(self._rules, rows, lambda node: self._facts(node, peer, task))
         found: dict[str, Record | HanseError] = dict(no)
         jobs = [Job(node, task, self.bundle.content, alive) for node in nodes if node not in no]
-        async for job, reply in crew.answer_many(jobs):
-            told = self._came(job.node, task, reply) if isinstance(reply, Record) else self._told(reply)
-            found[job.node] = told
+        async for some, replies in crew.answer_many(jobs):
+            for job, reply in zip(some, replies, strict=True):
+                told = self._came(job.node, task, reply) if isinstance(reply, Record) else self._told(reply)
+                found[job.node] = told
         if self._stop.is_set():  # what each of them says of it is not what became of the step
             raise asyncio.CancelledError
         return [found[node] for node in nodes]

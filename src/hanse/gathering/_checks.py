@@ -81,13 +81,11 @@ def layout(found: Found, prefix: str, wanted: Shapes | None) -> Mapping[str, Arr
     if wanted is not None:
         common = {f"{prefix}{n}": (np.dtype(dtype), tuple(shape)) for n, (dtype, shape) in wanted.items()}
     known: dict[int, tuple[Layout, Forms]] = {}  # nearly all have the very same layout; kept, so that no id comes twice
-    layouts: list[Forms] = []
-    for _, record in found:
-        own = Layout.of(record.arrays)
-        if id(own) not in known:
-            forms = {n: (p.dtype, p.shape) for n, p in own.places.items() if n.startswith(prefix)}
-            known[id(own)] = own, forms if wanted is None else _like(forms, common)
-        layouts.append(known[id(own)][1])
+    own = [Layout.of(record.arrays) for _, record in found]
+    for one in {id(one): one for one in own}.values():
+        forms = {n: (p.dtype, p.shape) for n, p in one.places.items() if n.startswith(prefix)}
+        known[id(one)] = one, forms if wanted is None else _like(forms, common)
+    layouts = [known[id(one)][1] for one in own]
     if wanted is not None:
         reason = "its arrays have other names, types or shapes than those that were asked for"
     else:
@@ -98,11 +96,13 @@ def layout(found: Found, prefix: str, wanted: Shapes | None) -> Mapping[str, Arr
         reason = "its arrays have other names, types or shapes than those of the other nodes"
         if sum(count == most for count in counts.values()) > 1:
             raise Unusable({answer.node: f"{reason}, and no layout is that of most" for answer, _ in found})
-    odd = {
-        a.node: f"{reason}: {_difference(layout, common)}"
-        for (a, _), layout in zip(found, layouts, strict=True)
-        if layout is not common and layout != common
-    }
+    odd = {}
+    if any(forms != common for _, forms in known.values()):
+        odd = {
+            a.node: f"{reason}: {_difference(layout, common)}"
+            for (a, _), layout in zip(found, layouts, strict=True)
+            if layout is not common and layout != common
+        }
     if odd:
         raise Unusable(odd)
     places = Layout.of(found[0][1].arrays).places

@@ -239,15 +239,15 @@ class Contributions:
 
     @property
     def answers(self) -> tuple[Answer, ...]:
-        return tuple(answer for answer, _ in self.found)
+        return tuple([answer for answer, _ in self.found])
 
     @property
     def weight(self) -> float:
-        return math.fsum(answer.weight for answer, _ in self.found)
+        return math.fsum([answer.weight for answer, _ in self.found])
 
     @property
     def nbytes(self) -> int:
-        return sum(record.nbytes for _, record in self.found)
+        return sum([record.nbytes for _, record in self.found])
 
     def among(self, nodes: Sequence[str], step: int) -> Contributions:
         return replace(self, nodes=tuple(nodes), step=step)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from hanse.errors import NodeFailed
-from hanse.kinds import Site, generator_key
+from hanse.kinds import Site, generators
 from hanse.learning.local import LocalStep, Named, Said, Visit, kept, training
 from hanse.messages import Array, Json, Record, prefixed
 from hanse.model import Model
@@ -93,13 +93,10 @@ class LocalTraining(NamedTuple):
     def _rng_again(self) -> np.random.Generator:
         """That of :meth:`given`, which is the same object in the next round."""
         site = self.site
-        known: Any = site.cache.get("generator")
+        known: Callable[[str], np.random.Generator] | None = site.cache.get("generators")
         if known is None:
-            from hanse.philox import Keyed  # late, as in :func:`hanse.kinds.generator`
-
-            known = site.cache["generator"] = Keyed()
-        again: np.random.Generator = known.at(generator_key(site.config["seed"], site.node, "train", self.round))
-        return again
+            known = site.cache["generators"] = generators(int(site.config.get("seed", 0)), site.node, "train")
+        return known(str(self.round))
 
     @property
     def term(self) -> ProximalTerm | None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hanse import shared_threads
-from hanse.learning.results import seed_of
+from hanse.learning.results import pass_seed
 from hanse.messages import Array, Row, Stack
 from hanse.models._torch_written_out import Descent, Stacked, Step, Update
 from hanse.training import Arrays, Learned, ProximalTerm, Training
@@ -144,7 +144,7 @@ def _trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], 
         p.sub_(g if added is None else added.to(name, g, p), alpha=rate)
 
     for _, _, _, rng, _ in given:
-        seed_of(rng)  # the library's, as where a site trains by itself
+        pass_seed(rng)  # the library's, as where a site trains by itself
     looks = dict.fromkeys([training.progress for _, _, _, _, training in given])
     inputs = torch.empty((sites, *given[0][1].shape), dtype=torch.float32)
     targets = torch.empty((sites, rows), dtype=torch.from_numpy(given[0][2][:0]).dtype)
