@@ -50,8 +50,8 @@ def test_losses_and_gradients_are_those_of_autograd_at_each_site(name: str, func
     y = y if task.outputs > 1 else y.double()
     found: dict[str, Any] = {}
 
-    def update(name: str, gradient: Any, times: Any) -> None:
-        found[name] = gradient.clone() if times is None else torch.bmm(gradient, times)
+    def update(name: str, gradient: Any, times: Any, share: float) -> None:
+        found[name] = share * (gradient if times is None else torch.bmm(gradient, times))
         w[name].fill_(float("nan"))  # whoever has the gradient may change the parameter
 
     with torch.no_grad():

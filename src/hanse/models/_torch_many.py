@@ -95,7 +95,7 @@ def _differentiated(torch: Any, module: Any, losses: Callable[[Stacked, Any, Any
                 gradients = torch.autograd.grad(values.sum(), [*leaves.values()], allow_unused=True)
             for name, gradient in zip(names, gradients, strict=True):
                 if gradient is not None:
-                    update(name, gradient, None)
+                    update(name, gradient, None, 1.0)
             return values.detach().unsqueeze(1).expand(y.shape[:2])  # each row's is the mean over them
 
         return step
@@ -131,14 +131,17 @@ def _trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], 
     sums = {name: torch.zeros_like(w[name]) for name in names} if how.gradient else {}
     learns, rate, plainly = frozenset(names), how.learning_rate, not sums and added is None
 
-    def update(name: str, gradient: Any, times: Any) -> None:
+    def update(name: str, gradient: Any, times: Any, share: float) -> None:
         if name not in learns:
             return
         p = w[name]
         if plainly and times is not None:
-            p.baddbmm_(gradient, times, alpha=-rate)
+            p.baddbmm_(gradient, times, alpha=-rate * share)
             return
-        g = gradient if times is None else torch.bmm(gradient, times)
+        if plainly:
+            p.sub_(gradient, alpha=rate * share)
+            return
+        g = (gradient if times is None else torch.bmm(gradient, times)) * share
         if sums:
             sums[name] += g
         p.sub_(g if added is None else added.to(name, g, p), alpha=rate)
@@ -153,11 +156,11 @@ def _trained(torch: Any, module: Any, descent: Descent, given: Sequence[Given], 
     batches = list(zip(inputs.split(how.batch_size, 1), targets.split(how.batch_size, 1), strict=True))
     in_turn, losses = np.arange(rows), []
     for _ in range(how.epochs):
-        for place, (_, own, wanted, rng, _) in enumerate(given):
+        for (_, own, wanted, rng, _), its_x, its_y in zip(given, X, y, strict=True):
             order = in_turn.copy()
             rng.shuffle(order)  # as rng.permutation(rows), which looks at what it is given first
-            own.take(order, 0, X[place], "clip")
-            wanted.take(order, 0, y[place], "clip")
+            own.take(order, 0, its_x, "clip")
+            wanted.take(order, 0, its_y, "clip")
         seen = torch.cat([step(x, t) for x, t in batches], 1)
         losses.append(descent.losses(seen, targets).mean(1, dtype=torch.float64).tolist())
         for progress in looks:

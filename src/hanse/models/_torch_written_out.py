@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from hanse.task import NUMBER, Task
 
 Stacked = dict[str, Any]  # parameter name to (sites, ...) tensor
-Update = Callable[[str, Any, Any], None]  # a parameter's name, and two factors of its gradient; the second None: none
+# a parameter's name, and three factors of its gradient; the second None: none
+Update = Callable[[str, Any, Any, float], None]
 Step = Callable[[Any, Any], Any]  # from (sites, n, ...) inputs and (sites, n) targets
 
 
@@ -63,28 +64,30 @@ def written_out(torch: Any, module: Any, task: Task) -> Descent | None:
         turned = [None if pair is None else w[pair[0]].transpose(1, 2) for pair in names]
         biases = [None if pair is None or pair[1] is None else w[pair[1]].unsqueeze(1) for pair in names]
 
+        rows = {pair for pair in names if pair is not None and w[pair[0]].shape[1] == 1}
+
         def step(x: Any, y: Any) -> Any:
             seen = [x]
-            for layer, weight, bias in zip(layers, turned, biases, strict=True):
-                if weight is None:
+            for layer, pair, weight, bias in zip(layers, names, turned, biases, strict=True):
+                if pair is None:
                     x = layer(x)
-                elif weight.shape[2] == 1:  # as a row, which the library makes in half the time
-                    row, across = weight.transpose(1, 2), x.transpose(1, 2)
+                elif pair in rows:  # as a row, which the library makes in half the time
+                    row, across = w[pair[0]], x.transpose(1, 2)
                     x = torch.bmm(row, across) if bias is None else torch.baddbmm(bias, row, across)
                     x = x.transpose(1, 2)
                 else:
                     x = torch.bmm(x, weight) if bias is None else torch.baddbmm(bias, x, weight)
                 seen.append(x)
-            told, d = slopes(x, y)
+            told, d, share = slopes(x, y)
             for place in range(len(layers) - 1, first - 1, -1):
                 pair = names[place]
                 if pair is None:
                     d = slope[type(layers[place])](d, seen[place + 1])
                     continue
                 further = torch.bmm(d, w[pair[0]]) if place > first else None
-                update(pair[0], d.transpose(1, 2), seen[place])
+                update(pair[0], d.transpose(1, 2), seen[place], share)
                 if pair[1] is not None:
-                    update(pair[1], d.sum(1), None)
+                    update(pair[1], d.sum(1), None, share)
                 d = further
             return told
 
@@ -93,25 +96,25 @@ def written_out(torch: Any, module: Any, task: Task) -> Descent | None:
     return Descent(begin, losses)
 
 
-def _loss(torch: Any, task: Task) -> tuple[Callable[[Any, Any], tuple[Any, Any]], Callable[[Any, Any], Any]]:
-    """Two functions. From (sites, n, outputs) scores and (sites, n) targets what the losses are found by, and the
-    gradient of their mean at each site with respect to the scores; and :attr:`Descent.losses`."""
+def _loss(torch: Any, task: Task) -> tuple[Callable[[Any, Any], tuple[Any, Any, float]], Callable[[Any, Any], Any]]:
+    """Two functions. From (sites, n, outputs) scores and (sites, n) targets what the losses are found by, and two
+    factors of the gradient of their mean at each site with respect to the scores; and :attr:`Descent.losses`."""
     functional = torch.nn.functional
 
-    def classes(scores: Any, y: Any) -> tuple[Any, Any]:
+    def classes(scores: Any, y: Any) -> tuple[Any, Any, float]:
         at = y.unsqueeze(2)
         logs = torch.log_softmax(scores, 2)
         own = logs.gather(2, at)
         d = logs.exp_()
         d.scatter_add_(2, at, d.new_full((), -1.0).expand(at.shape))
-        return own, d.div_(y.shape[1])
+        return own, d, 1 / y.shape[1]
 
-    def two(scores: Any, y: Any) -> tuple[Any, Any]:
-        return scores, torch.sigmoid(scores).sub_(y.unsqueeze(2)).div_(y.shape[1])
+    def two(scores: Any, y: Any) -> tuple[Any, Any, float]:
+        return scores, torch.sigmoid(scores).sub_(y.unsqueeze(2)), 1 / y.shape[1]
 
-    def numbers(scores: Any, y: Any) -> tuple[Any, Any]:
+    def numbers(scores: Any, y: Any) -> tuple[Any, Any, float]:
         off = scores - y.unsqueeze(2)
-        return off, off * (2 / y.shape[1])
+        return off, off, 2 / y.shape[1]
 
     if task.predicts == NUMBER:
         return numbers, lambda off, y: off.squeeze(2).square()
