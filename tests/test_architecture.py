@@ -309,7 +309,8 @@ def test_an_owner_reads_every_ingredient_that_runs_at_the_node(model: str) -> No
 
 
 def loaded(statement: str) -> set[str]:
-    code = f"import sys\n{statement}\nprint(*sorted(m.split('.')[0] for m in sys.modules))"
+    """The modules that are there after it, and the packages that they are of."""
+    code = f"import sys\n{statement}\nprint(*sorted(sys.modules), *sorted(m.split('.')[0] for m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
@@ -356,7 +357,14 @@ from hanse.config import RunConfig
 frozen = bundle.freeze(RunConfig.parse({"federated_strategy": "probe"}), {"features": [], "kinds": {}}, {})
 bundle.thaw(frozen.text, frozen.sha256).check_code()
 """
-    assert not loaded(checked) & {"cryptography", "sqlite3"}
+    there = loaded(checked)
+    assert not there & {"cryptography", "sqlite3"}
+    # another 2 MB of each: what reads data, what asks for statistics, and what large or misspelt things take
+    assert not there & {"hanse.node.catalogue", "hanse.queries", "blake3", "concurrent.futures", "tempfile", "difflib"}
+
+
+def test_a_node_lists_installed_packages_only_where_it_has_to() -> None:
+    assert not loaded("import hanse.node.agent, hanse.node.cli") & {"importlib.metadata", "decimal", "csv", "getpass"}
 
 
 def test_no_two_test_files_have_one_module_name() -> None:

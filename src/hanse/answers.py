@@ -26,7 +26,6 @@ from hanse.privacy import release
 from hanse.privacy.drawing import KEY_BYTES, key_for
 from hanse.privacy.guarantee import ROW, Guarantee
 from hanse.privacy.steps import Steps
-from hanse.queries import TableSource
 from hanse.table import Table
 from hanse.transport import Progress
 
@@ -323,6 +322,8 @@ class Answerer:
         owner = subjects.stricter(self._owner, most)
         noised = bool(subject) and terms.guarantee is not None and terms.guarantee.unit == ROW
         if not algorithms.needs_model(config):
+            from hanse.queries import TableSource  # half a megabyte, in runs that ask for no statistics
+
             source = self._open(bundle) if self._open else TableSource(self._load(bundle))
             shares = subjects.of_batches(lambda: source.batches([subject]), subject) if noised else None
             return _Rows(Table(), features.SettledSource(source, aligned["kinds"]), owner, shares)

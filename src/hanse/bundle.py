@@ -16,6 +16,7 @@ import inspect
 import os
 import pkgutil
 import threading
+import tokenize
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -291,7 +292,9 @@ def _source(module: ModuleType) -> str:
     moment = (there.st_mtime_ns, there.st_size, there.st_ino)
     known = _SOURCES.get(file)
     if known is None or known[0] != moment:
-        known = _SOURCES[file] = moment, inspect.getsource(module)
+        with tokenize.open(file) as read:  # as Python reads it; inspect would keep every line of it for tracebacks
+            text = read.read()
+        known = _SOURCES[file] = moment, text if text.endswith("\n") else f"{text}\n"
     return known[1]
 
 

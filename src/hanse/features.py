@@ -6,7 +6,6 @@ filled in at each site, since a filled column means "absent" and "never measured
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -165,6 +164,8 @@ def _without(kinds: Schemas, sample_id: str) -> list[str]:
     """A sentence where some sites lack the column that names the rows. Raises ``ConfigError`` where all do."""
     lacking = sorted(node for node, columns in kinds.items() if sample_id not in columns)
     if len(lacking) == len(kinds):
+        import difflib
+
         close = difflib.get_close_matches(sample_id, sorted({c for columns in kinds.values() for c in columns}), 1)
         hint = f"did you mean {close[0]!r}?" if close else "set it to null where no column names the rows"
         raise ConfigError(f"no site has the column {sample_id!r} that sample_id_column names; {hint}")

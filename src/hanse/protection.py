@@ -14,8 +14,6 @@ from hanse.gather import Gather
 from hanse.kinds import Combine
 from hanse.messages import Json
 from hanse.privacy import guarantee
-from hanse.privacy.central import NoisedGather, key_of
-from hanse.privacy.fixed_point import finest
 from hanse.privacy.guarantee import CENTRAL, DISTRIBUTED, LOCAL, Guarantee, range_of
 from hanse.privacy.release import grid_of
 from hanse.registry import find
@@ -58,6 +56,8 @@ def gathers(
     """The gathers of a run as its coordinator uses them: with its noise in sums, where it is the one to add it."""
     if promised is None or promised.mode != CENTRAL:
         return made
+    from hanse.privacy.central import NoisedGather, key_of  # of a coordinator alone, and of few runs
+
     key = key_of(secret(), run, bundle)
     return {
         combine: NoisedGather(gather, promised, key) if combine is Combine.SUM else gather
@@ -80,6 +80,8 @@ def check(config: RunConfig, kinds: Mapping[str, str], rows: Mapping[str, float]
             if kind not in (ColumnKind.CATEGORICAL, ColumnKind.IMAGE, ColumnKind.BOOLEAN):
                 range_of(config.privacy, name)
     if promised.mode == DISTRIBUTED and rows:
+        from hanse.privacy.fixed_point import finest
+
         grid = grid_of(promised, promised.clip)
         if grid < finest(config.to_json(), sum(max(1.0, n) for n in rows.values())):
             raise ConfigError(

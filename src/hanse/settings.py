@@ -20,7 +20,6 @@ hanse.errors.ConfigError: momentum is 2; expected a number from 0 to 1
 from __future__ import annotations
 
 import copy
-import difflib
 import functools
 import json
 import math
@@ -193,6 +192,8 @@ def checked(
 
 def unknown(name: str, known: Iterable[str], prefix: str = "", of: str = "") -> ConfigError:
     """The error of a name that nothing has, with what it may have meant."""
+    import difflib
+
     all_known = sorted(prefix + k for k in known)
     close = difflib.get_close_matches(prefix + name, all_known, 1)
     meant = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(all_known) or 'none'}"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hanse.large_arrays import LARGE_BYTES, puts
 from hanse.messages import Array
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 BLOCK = 1 << 16  # elements: two float64 blocks and what is read stay in a core's second-level cache
 _THREADS = min(4, os.cpu_count() or 1)
@@ -22,6 +25,8 @@ def over(part: Callable[[int, int], bool], size: int) -> bool:
     if size < 8 * BLOCK or _THREADS == 1:
         return part(0, size)
     if not _pool:
+        from concurrent.futures import ThreadPoolExecutor
+
         _pool.append(ThreadPoolExecutor(_THREADS, "hanse-span"))
     step = -(-size // _THREADS // BLOCK) * BLOCK
     return all(list(_pool[0].map(lambda low: part(low, min(low + step, size)), range(0, size, step))))

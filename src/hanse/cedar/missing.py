@@ -6,7 +6,6 @@ error to it: there is never one, so a ``forbid`` with such a typo would forbid n
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -41,6 +40,8 @@ def _missing(left: Any, name: str, contexts: Records) -> Iterator[str]:
         known = [*_all(contexts)]
     names = {attribute.name for record in known for attribute in record}
     if name not in names:
+        import difflib
+
         path = _written(left)
         close = difflib.get_close_matches(name, sorted(names), 1)
         meant = f"did you mean {path}.{close[0]}?" if close else f"there are {', '.join(sorted(names)) or 'none'}"

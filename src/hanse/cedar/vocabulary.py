@@ -24,11 +24,13 @@ import typing
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import ROUND_CEILING, Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hanse.facts import PER_BILLION
 from hanse.messages import Json
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 _LONG = 1 << 63
 
@@ -233,6 +235,8 @@ def _whole(value: Any) -> Json:
 
 def _decimal(value: Any) -> Json:
     """Cedar's decimals have four places; what has more is told as a little more than it is."""
+    from decimal import ROUND_CEILING, Decimal
+
     number = _number(value)
     if abs(number) >= Decimal("922337203685477"):
         raise OverflowError("too large a number")
@@ -240,12 +244,16 @@ def _decimal(value: Any) -> Json:
 
 
 def _billionths(value: Any) -> Json:
+    from decimal import ROUND_CEILING
+
     return _whole(int((_number(value) * 10**9).to_integral_value(ROUND_CEILING)))
 
 
 def _number(value: Any) -> Decimal:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
         raise ValueError("not a finite number")
+    from decimal import Decimal
+
     return Decimal(repr(value))
 
 

@@ -6,7 +6,6 @@ programs, and its packages are looked for after all others, so that Hanse finds 
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -40,7 +39,9 @@ def flower() -> ModuleType:
             f"a Flower app needs Flower {VERSION}: pip install flwr=={VERSION} in an environment of its own, of the "
             f"same version of Python, and {VARIABLE}=DIRECTORY/bin; or pip install 'hanse[flower]'"
         )
-    if (there := importlib.metadata.version("flwr")) != VERSION:
+    from importlib.metadata import version  # 2 MB, in every node
+
+    if (there := version("flwr")) != VERSION:
         raise ConfigError(f"Flower {there} is installed here; expected version {VERSION}")
     return importlib.import_module("flwr.app")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -151,6 +150,8 @@ class Spool:
     ) -> None:
         self._nbytes, self._done = nbytes, done
         if fd is None:
+            import tempfile  # with what it copies and packs files by; a node has no such file
+
             fd, path = tempfile.mkstemp(prefix="hanse-", suffix=".spool", dir=folder)
             os.unlink(path)
         self._fd = fd

@@ -16,10 +16,9 @@ import bisect
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import xxhash
-from blake3 import blake3
 
 from hanse.errors import HanseError, Tampered, TooLarge, WireError
 from hanse.messages.buffers import Allocate, Array, Buffer, Buffered, Layout, Memory, flat, stretches
@@ -28,6 +27,9 @@ from hanse.messages.hashed_beside import LARGE_BYTES, HashedBeside
 from hanse.messages.header import header, read_header
 from hanse.messages.records import CHUNK_BYTES, Message, Record, envelope, opened, payload, receipt_of
 from hanse.messages.strict_json import Json, quoted
+
+if TYPE_CHECKING:
+    from blake3 import blake3
 
 MAX_MESSAGE_BYTES = 64 << 30  # more is no model that is known; what there is room for is less, and asked before
 

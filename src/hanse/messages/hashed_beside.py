@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-from blake3 import blake3
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    from blake3 import blake3
 
 LARGE_BYTES = 64 << 20  # of a message; to hand a piece over takes a tenth of what it takes to hash it
 _WAITING = 8  # pieces that are held at most
@@ -17,7 +20,8 @@ class HashedBeside:
     """As the BLAKE3 that it is made of; pieces are hashed in a thread, in their order, and must not change."""
 
     def __init__(self, state: blake3) -> None:
-        self._state, self._waiting = state, deque[Future[object]]()
+        self._state = state
+        self._waiting: deque[Future[object]] = deque()
 
     def update(self, piece: bytes | memoryview) -> None:
         """These bytes more. Waits where it is far behind."""
@@ -34,4 +38,6 @@ class HashedBeside:
 
 @functools.cache
 def _thread() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor
+
     return ThreadPoolExecutor(1, "hanse-hashes")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import xxhash
-from blake3 import blake3
 
 from hanse.errors import WireError
 from hanse.messages.buffers import Array, Buffer, Buffered, Layout, Memory, flat, stretches
 from hanse.messages.header import MAX_HEADER_BYTES, header, read_header
 from hanse.messages.strict_json import Json, Received, as_it_travels, dumps, in_order, loads, quoted
+
+if TYPE_CHECKING:
+    from blake3 import blake3
 
 WIRE_VERSION = 1
 CHUNK_BYTES = 2 << 20
@@ -137,13 +141,20 @@ def digest(record: Record) -> str:
     return sha.hexdigest()
 
 
+@functools.cache
+def _blake3() -> type[blake3]:
+    from blake3 import blake3  # half a megabyte, and the workers of a node hash nothing by it
+
+    return blake3
+
+
 def mark(record: Record) -> str:
     """BLAKE3 of the canonical bytes, 64 hex digits: nobody finds two records with one mark, as with :func:`digest`, at
     a third of the cost. For what is hashed in every round and named nowhere else.
 
     References: O'Connor, Aumasson, Neves and Wilcox-O'Hearn 2020, "BLAKE3: one function, fast everywhere".
     """
-    found = blake3()
+    found = _blake3()()
     for piece in pieces(record):
         found.update(piece)
     return found.hexdigest()
@@ -170,7 +181,7 @@ def receipt_of(data: Mapping[str, Json], layout: Layout) -> blake3:
     if not layout.named:
         named = (f"\0{name}\0{place.dtype.str}{place.shape}" for name, place in layout.places.items())
         layout.named.append("".join(named).encode())
-    return blake3(as_it_travels(data).encode() + layout.named[0])
+    return _blake3()(as_it_travels(data).encode() + layout.named[0])
 
 
 def fingerprint(record: Record) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import warnings
@@ -63,6 +62,8 @@ def predict(home: Path, run: str, dataset: str, output: Path) -> None:
             columns += predictor.predict_proba(rows).T.tolist()
     for said in dict.fromkeys(str(warning.message) for warning in odd):
         click.echo(f"! {said}", err=True)
+    import csv
+
     text = io.StringIO(newline="")
     write = csv.writer(text)
     write.writerow(["row", *named])

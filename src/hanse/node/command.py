@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -65,6 +64,8 @@ def changed_settings(home: Path, after: NodeSettings) -> None:
 
 def owner() -> str:
     """Who sits at the keyboard, for the audit log."""
+    import getpass
+
     try:
         return getpass.getuser()
     except (KeyError, OSError):

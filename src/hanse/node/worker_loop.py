@@ -30,9 +30,6 @@ from hanse.errors import HanseError, NodeFailed, NotAllowed, NotApproved, NotFou
 from hanse.gather import Identity
 from hanse.kinds import Source
 from hanse.messages import Json, Memory, Message, Record, arrived, dumps, payload
-from hanse.node.catalogue import Catalogue
-from hanse.node.dataset import Dataset
-from hanse.node.own_models import OwnModels
 from hanse.node.pipe import FREED, KEPT, KEPT_BUNDLES, NO_ROWS, PROGRESS, Packet, Receiver, note, packed, send, small
 from hanse.node.promises import Promises
 from hanse.node.shared_memory import INLINE_BYTES, Mappings, Window, fill, make
@@ -40,6 +37,8 @@ from hanse.privacy.noise_secret import noise_secret
 from hanse.table import Table
 
 if TYPE_CHECKING:
+    from hanse.node.catalogue import Catalogue
+    from hanse.node.dataset import Dataset
     from hanse.signing import Signer
 
 _PROGRESS_SECONDS = 0.5
@@ -276,6 +275,8 @@ class WorkerLoop:
     def _keep(self, run: str, record: Record) -> None:
         """Keeps a model of this node's own for its owner. Out of a cage nothing is written."""
         if not self._caged:
+            from hanse.node.own_models import OwnModels
+
             OwnModels(Path(self._home)).keep(run, record)
 
     def _approved(self, content: Mapping[str, Json]) -> tuple[str, str]:
@@ -286,6 +287,8 @@ class WorkerLoop:
         return str(wanted["name"]), str(wanted["version"])
 
     def _dataset(self, key: tuple[str, str]) -> tuple[Catalogue, Dataset]:
+        from hanse.node.catalogue import Catalogue  # and what reads data: a run that needs none takes no room for it
+
         catalogue = Catalogue(Path(self._home))
         dataset = catalogue.get(key[0])
         if str(dataset.version) != key[1]:
