@@ -11,7 +11,7 @@ import pytest
 import hanse
 from hanse import protection
 from hanse.algorithms import settled
-from hanse.answers import Answerer
+from hanse.answers import Answerer, ReadTask
 from hanse.bundle import freeze
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, DataError, NotAllowed, Refused, RunFailed
@@ -316,6 +316,6 @@ def test_noise_follows_from_what_was_asked_also_where_the_answer_lies_over_it() 
             return Contribution(Record({}, {"x": np.full(4, 0.25, np.float32)}), update=True)
 
         ask = Record(data, {"x": np.full(4, first, np.float32)})
-        return answerer.reply(answerer.asked(ask, bundle), answers).arrays["a.x"].tobytes()
+        return answerer.reply(answerer.asked(ReadTask.of(ask), bundle), answers).arrays["a.x"].tobytes()
 
     assert told(1.0, over=True) == told(1.0, over=False) != told(2.0, over=True)
