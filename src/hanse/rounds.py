@@ -155,6 +155,8 @@ class Loop:
     lines: Callable[[str], Mapping[str, Json]] = lambda node: {}
     abreast: int | None = None
     resumed: asyncio.Event | None = None  # cleared: the run pauses before its next step
+    # who is asked by, and its settings: looked up in the folder once
+    _selects: tuple[Callable[[Situation], Choice], Mapping[str, Json]] | None = field(default=None, init=False)
 
     async def go(self, start: tuple[int, State] | None = None) -> State:
         """Runs to the end and returns the last state.
@@ -304,11 +306,12 @@ class Loop:
         if ask.to is EVERYONE or count == len(eligible):
             return Choice(eligible, "", left_out=left_out)
         rng = generator(self.config.seed, "selection", step)
-        given, known = self.config.ingredient_settings, registry.settings("selection", self.config.selection)
-        settings = {name: given.get(name, setting.default) for name, setting in known.items()}
-        chosen: Choice = find("selection", self.config.selection).choose(
-            Situation(eligible, count, rng, self.facts, past, settings)
-        )
+        if self._selects is None:
+            given, known = self.config.ingredient_settings, registry.settings("selection", self.config.selection)
+            chosen_by = {name: given.get(name, setting.default) for name, setting in known.items()}
+            self._selects = find("selection", self.config.selection).choose, chosen_by
+        choose, settings = self._selects
+        chosen = choose(Situation(eligible, count, rng, self.facts, past, settings))
         if len(chosen.nodes) == 0 or not set(chosen.nodes) <= set(eligible):
             raise RunFailed(
                 f"selection {self.config.selection} chose {', '.join(chosen.nodes) or 'nobody'} ({chosen.reason}); "

@@ -144,7 +144,7 @@ class LocalTraining(NamedTuple):
             further = [a for arrays in (said.change, *said.kept.values()) for a in arrays.values()]
         if not math.isfinite(length):  # else all that it is of is finite
             further += change.values()
-        if not all(np.isfinite(a).all() for a in further):
+        if further and not all(np.isfinite(a).all() for a in further):
             raise NodeFailed("local training left the range of numbers; use a smaller learning_rate")
         metrics = {"update_norm": length}
         for name, loss in zip(_LOSSES, found.losses):  # noqa: B905 (of the first epochs)
