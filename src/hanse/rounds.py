@@ -32,6 +32,7 @@ from hanse.registry import find
 from hanse.stages import anew_of
 from hanse.transport import Transport
 
+_MOST_BEHIND = 10_000  # steps; a node that says that it was asked more is not believed
 _PAST_ANSWERS = 100_000  # of earlier steps, kept for the selection: some 50 MB
 REPEATABLE_SECONDS = 5.0  # of steps that a killed coordinator would have to do again
 _MOMENT_S = 60.0  # at the start of a run all of its nodes are waited for, and no longer than this
@@ -201,6 +202,7 @@ class Loop:
                 left: Any = gathered.told.get("left", ())
                 enough = left if len(left) >= max(1, self.config.min_completed) else ()
                 anew: State | None = anew_of(self.algorithm, state, enough) if over >= 0 else None
+                behind = range(step, over) if anew is not None and over - step < _MOST_BEHIND else range(0)
                 changed = transforms.report(self.transforms, [answer.metrics for answer in gathered.answers])
                 self._close(record, gathered, sky, began)
                 if self.admission is not None:
@@ -210,7 +212,7 @@ class Loop:
                     failed += 1
                     record.status = "failed"
                     if anew is not None:  # other attempts would fail, too: it is left behind, with all that was asked
-                        record.step = max(step, over)
+                        record.step = step + len(behind)
                         state, step = anew, record.step + 1
                 else:
                     if self.config.fraction < 1:
@@ -219,6 +221,8 @@ class Loop:
                     record.metrics = {**self.algorithm.metrics(state), **changed}
                 if writing is not None:
                     await writing
+                for place in behind:  # of each stands what became of it
+                    await self.journal.step(replace(record, step=place), state, False)
                 long = time.perf_counter() - kept >= REPEATABLE_SECONDS
                 # of a step that is left behind, too: what is asked after it is of this state, and is asked once
                 keep = anew is not None or (told is not None and (ask.checkpoint or long))
