@@ -7,7 +7,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from hanse.coordinator import statistics_view
 from hanse.coordinator.access import check_reading, coordinator
 from hanse.coordinator.routes.mllabiome import visible
 from hanse.errors import NotFound
@@ -18,7 +17,13 @@ router = APIRouter(tags=["statistics"])
 @router.get("/api/statistics")
 async def statistics(request: Request) -> dict[str, Any]:
     """Every statistic, with its arguments; a run of them is proposed like any other."""
-    return {"statistics": await asyncio.to_thread(statistics_view.offered)}
+
+    def offered() -> list[dict[str, Any]]:
+        from hanse.coordinator.statistics_view import offered  # a megabyte, which other runs do not use
+
+        return offered()
+
+    return {"statistics": await asyncio.to_thread(offered)}
 
 
 @router.get("/api/runs/{session_id}/statistics")
@@ -29,6 +34,8 @@ async def of_run(request: Request, session_id: str) -> dict[str, Any]:
     store = coordinator(request).store
 
     def read() -> dict[str, Any]:
+        from hanse.coordinator.statistics_view import shown
+
         model = store.models.latest(session_id)
         if model is None:
             raise NotFound(f"run {session_id} is {run.state}; it has no result yet")
@@ -37,7 +44,7 @@ async def of_run(request: Request, session_id: str) -> dict[str, Any]:
         steps = store.rounds.list(session_id)
         failures = {node: str(why) for one in steps for node, why in dict(one.record["failures"]).items()}
         record = store.blobs.get(model.sha)
-        found = statistics_view.shown(record, bundle["alignment"]["kinds"], failures, session_id, asked)
+        found = shown(record, bundle["alignment"]["kinds"], failures, session_id, asked)
         return {"session_id": session_id, **found}
 
     return await asyncio.to_thread(read)
