@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,10 @@ import pytest
 import hanse
 from hanse.experiment import crew
 from hanse.experiment.simulated_run import SimulatedRun
+from hanse.kinds import generator
+from hanse.learning.local import training
+from hanse.learning.local_training import LocalTraining
+from hanse.learning.results import pass_seed, seed_of
 from hanse.messages import Record, digest
 from hanse.models import _torch_many
 
@@ -262,6 +267,27 @@ def test_whatever_fails_at_one_site_is_that_sites() -> None:
     with pytest.raises(ValueError, match="of b"):
         cohort.answer(sites[1], ask)  # type: ignore[arg-type]
     assert cohort.answer(sites[2], ask) == "of c"  # type: ignore[arg-type, comparison-overlap]
+
+
+def test_random_numbers_of_sites_that_train_together_are_those_that_each_has_by_itself() -> None:
+    """Also where a site is at work in two threads, as nobody waits for what it was asked first."""
+    site = SimpleNamespace(node="a", config={"seed": 5}, cache={})
+
+    def drawn(round: int) -> tuple[list[int], Any]:
+        one = LocalTraining(site, None, training, None, round, {}, np.zeros((9, 1)), np.zeros(9))  # type: ignore[arg-type]
+        rng = one._rng_again()
+        pass_seed(rng)
+        return rng.permutation(9).tolist(), rng
+
+    for round in (1, 2, 7, 2):
+        alone = generator(5, "a", "train", round)
+        seed_of(alone)
+        assert drawn(round)[0] == alone.permutation(9).tolist()
+    with ThreadPoolExecutor(1) as pool:
+        order, rng = pool.submit(drawn, 2).result()
+    assert order == drawn(2)[0]
+    assert rng is not drawn(2)[1]
+    assert drawn(3)[1] is drawn(2)[1]
 
 
 def test_cancel_stops_sites_that_train_together_in_the_middle_of_it() -> None:

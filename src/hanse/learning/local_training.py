@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -91,11 +92,12 @@ class LocalTraining(NamedTuple):
         return found
 
     def _rng_again(self) -> np.random.Generator:
-        """That of :meth:`given`, which is the same object in the next round."""
-        site = self.site
-        known: Callable[[str], np.random.Generator] | None = site.cache.get("generators")
+        """That of :meth:`given`, which is the same object in the next round. Each thread has its own: what nobody waits
+        for any more may still be at work in another."""
+        site, key = self.site, f"generators {threading.get_ident()}"
+        known: Callable[[str], np.random.Generator] | None = site.cache.get(key)
         if known is None:
-            known = site.cache["generators"] = generators(int(site.config.get("seed", 0)), site.node, "train")
+            known = site.cache[key] = generators(int(site.config.get("seed", 0)), site.node, "train")
         return known(str(self.round))
 
     @property
