@@ -4,8 +4,10 @@ Federations of drawn survival times (exponential with mean 500, 70 % events, two
 four hospitals of the demo (time: the age at which a patient was seen; event: narrowed vessels; groups: men and women),
 all at the default minimum of 10 rows. ``curve`` is the largest error of the Kaplan-Meier estimate at the times that are
 told and at which 20 or more are at risk, over all draws; ``times`` how many these are in the mean; ``between`` the
-largest error of a line through these at any time before the last of them; ``half`` is half of the largest drop from
-one to the next, and no line through them can promise to be nearer (``docs/privacy.md``, "How near a curve can be");
+largest error at any time of a row before the last of them, of the curve that is told when these times are asked for as
+a grid; ``half`` is half of the largest drop from one to the next, and no curve through them can promise to be nearer;
+``least`` what no curve can promise at one of these times, whatever is told, that keeps the minimum
+(``docs/privacy.md``, "How near a curve can be");
 ``p`` the largest relative error of the log-rank test's p, and ``given`` the share of draws with one. References:
 lifelines.
 
@@ -29,7 +31,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from demo import hospitals as demo  # noqa: E402
 
 SHAPES = ((5, 100), (20, 60))
+MINIMUM = 10  # rows of a cell
 Frames = dict[str, dict[str, Any]]
+Errors = tuple[float, int, float, float, float, float | None]
 
 
 def drawn(sites: int, rows: int, seed: int) -> Frames:
@@ -58,8 +62,8 @@ def hospitals() -> Frames:
     return found
 
 
-def errors(analytics: Any, pooled: dict[str, Any]) -> tuple[float, int, float, float, float | None]:
-    """Of the curve, over how many times, between these, half of the largest drop, and of p."""
+def errors(analytics: Any, pooled: dict[str, Any]) -> Errors:
+    """Of the curve, over how many times, between these, half of the largest drop, what is least, and of p."""
     from lifelines import KaplanMeierFitter
     from lifelines.statistics import logrank_test
 
@@ -72,16 +76,28 @@ def errors(analytics: Any, pooled: dict[str, Any]) -> tuple[float, int, float, f
     }
     far = [abs(told[time] - float(fit.predict(time))) for time in told]
     within = np.unique(pooled["t"][pooled["t"] <= max(told, default=0.0)])
-    line = np.interp(within, [0.0, *told], [1.0, *told.values()])
+    asked = analytics.kaplan_meier("t", "e", grid=within.tolist())
+    far_between = [
+        abs(float(given) - true)
+        for given, true in zip(asked["survival"], fit.predict(asked["times"]).tolist(), strict=True)
+        if given is not None
+    ]
+    between = max(far_between, default=0.0)
     half = (-np.diff([1.0, *told.values()])).max(initial=0.0) / 2
-    between = np.abs(line - fit.predict(within).to_numpy()).max(initial=0.0)
+    times, deaths = np.unique(pooled["t"]), np.unique(pooled["t"][pooled["e"] == 1], return_counts=True)
+    few = ~np.isin(times, deaths[0][deaths[1] >= MINIMUM])  # a time of so many events is a cell by itself
+    risk, before = (pooled["t"][:, None] >= times).sum(0), fit.predict(np.nextafter(times, 0)).to_numpy()
+    least = (before * MINIMUM / (2 * risk))[few & (risk >= 20)].max(initial=0.0)
     one, two = (pooled["g"] == label for label in sorted(set(pooled["g"].tolist())))
     true = logrank_test(pooled["t"][one], pooled["t"][two], pooled["e"][one], pooled["e"][two]).p_value
     p = analytics.logrank("t", "e", group="g")["p"]
-    return max(far, default=0.0), len(far), float(between), float(half), None if p is None else abs(float(p) / true - 1)
+    off = None if p is None else abs(float(p) / true - 1)
+    return max(far, default=0.0), len(far), between, float(half), float(least), off
 
 
-def measured(federations: list[Frames]) -> Iterator[tuple[str, list[tuple[float, int, float, float, float | None]]]]:
+def measured(
+    federations: list[Frames],
+) -> Iterator[tuple[str, list[Errors]]]:
     import hanse
 
     for name, owner, gathering in (("at each node", "node", "plain"), ("on the total", "total", "secure")):
@@ -99,15 +115,16 @@ def main() -> None:
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     cases = [(f"{s} x {r}", [drawn(s, r, seed) for seed in range(args.draws)]) for s, r in SHAPES]
-    print("| sites x rows | minimum | curve | times | between | half | p | given |\n|---|---|---|---|---|---|---|---|")
+    columns = ("sites x rows", "minimum", "curve", "times", "between", "half", "least", "p", "given")
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for case, federations in [*cases, ("demo hospitals", [hospitals()])]:
         for name, found in measured(federations):
             ps = [p for *_, p in found if p is not None]
             worst = f"{max(ps):.2g}" if ps else "-"
             times = f"{np.mean([times for _, times, *_ in found]):.0f}"
-            curve, between, half = (f"{max(one[i] for one in found):.2g}" for i in (0, 2, 3))
+            curve, between, half, least = (f"{max(one[i] for one in found):.2g}" for i in (0, 2, 3, 4))
             half = half if name == "on the total" else "-"  # at each node the times that are told are off themselves
-            row = (case, name, curve, times, between, half, worst, f"{len(ps) / len(found):.2f}")
+            row = (case, name, curve, times, between, half, least, worst, f"{len(ps) / len(found):.2f}")
             print(f"| {' | '.join(row)} |", flush=True)
 
 

@@ -3,6 +3,7 @@ more; nobody can ask twice for the difference."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -283,6 +284,12 @@ def test_between_the_times_that_are_told_the_curve_lies_where_it_says(four: Any,
         assert few <= int((pooled.days >= time).sum()) <= many
         assert told is None or abs(told - true) < 0.05
     assert sum(v is not None for v in curve["survival"]) > 50
+    exact = asked.kaplan_meier("days", "e")
+    times, levels = ([start, *exact[name]] for start, name in ((0.0, "times"), (1.0, "survival")))
+    middle = [(a + b) / 2 for a, b in itertools.pairwise(times)]
+    between = asked.kaplan_meier("days", "e", grid=middle)["survival"]
+    for told, before, after in zip(between, levels, levels[1:], strict=False):  # a constant hazard from one to the next
+        assert told is None or float(told) == pytest.approx((before * after) ** 0.5)
 
 
 def test_two_grids_tell_no_more_than_one(asked: Any) -> None:

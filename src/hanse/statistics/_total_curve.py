@@ -136,19 +136,19 @@ def _median(times: Array, survival: Array) -> tuple[Json, Json]:
 def _on_grid(
     grid: Array, times: Array, survival: Array, lower: Sequence[Json], upper: Sequence[Json], risk: Array
 ) -> dict[str, Json]:
-    """At other times than are told: the curve never rises, so it lies between its values before and after. ``risk`` is
-    of one time more."""
+    """At other times than are told: the curve never rises, so it lies between its values before and after, and is given
+    as with a constant hazard between the two. ``risk`` is of one time more."""
     after = np.searchsorted(times, grid)  # the first that is not earlier
     exact = np.append(times, np.nan)[after] == grid
     before = np.where(exact, after, after - 1)
     most = np.where(before >= 0, survival[before], 1.0)
     least = np.append(survival, 0.0)[after]
-    line = np.interp(grid, np.concatenate([[0.0], times]), np.concatenate([[1.0], survival]))
+    between = _with_constant_hazard(grid, np.concatenate([[0.0], times]), np.concatenate([[1.0], survival]))
     useful = (most - least <= _survival.MOST) & (after < len(times))
     most_left, least_left = np.append(risk, 0)[after], np.append(risk, [0, 0])[after + 1]
     return {
         "times": grid.tolist(),
-        "survival": [float(v) if fine else None for v, fine in zip(line, useful, strict=True)],
+        "survival": [float(v) if fine else None for v, fine in zip(between, useful, strict=True)],
         "survival_range": np.stack([least, most], 1).tolist(),
         "lower": [lower[i] if i < len(times) else 0.0 for i in after],
         "upper": [upper[i] if i >= 0 else 1.0 for i in before],
@@ -156,3 +156,19 @@ def _on_grid(
         "at_risk_range": np.stack([least_left, most_left], 1).tolist(),
         "events": [None] * len(grid),
     }
+
+
+def _with_constant_hazard(grid: Array, times: Array, survival: Array) -> Array:
+    """Survival at the ``grid``, S(a) (S(b) / S(a))^((t - a) / (b - a)) from each of the ``times`` a to the next, b; in
+    between evenly where nobody is left at b.
+    (A line lies too high where many go.)
+
+    >>> times, survival = np.array([0.0, 10.0, 20.0]), np.array([1.0, 0.25, 0.0])
+    >>> _with_constant_hazard(np.array([5.0, 10.0, 15.0]), times, survival).tolist()
+    [0.5, 0.25, 0.125]
+    """
+    left = survival > 0
+    with np.errstate(divide="ignore"):
+        found = np.exp(np.interp(grid, times[left], np.log(survival[left])))
+    last = times[left][-1]
+    return np.asarray(np.where(grid <= last, found, np.interp(grid, times, survival)))
