@@ -98,6 +98,7 @@ GROUND = (
     "supervisor",
     "receipts",
     "participants",
+    "by_node",
 )
 FLOOR = {  # what stands on which floor; imports point downwards, or stay inside a room
     **dict.fromkeys(("cli", "container"), 5),

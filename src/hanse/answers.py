@@ -68,7 +68,9 @@ class Terms:
         """Of the content of a bundle. Raises ``ConfigError`` where it is wrong."""
         config = RunConfig.parse(bundle["config"])
         settings, alike = config.to_json(), len(set(bundle["gathering"].values())) == 1
-        rows = {node: float(d.get("most_rows") or 0) for node, d in bundle["datasets"].items()}
+        most = {node: d.get("most_rows") or 0 for node, d in bundle["datasets"].items()}
+        numbers = {count: float(count) for count in most.values()}  # many nodes have as many rows as others
+        rows = {node: numbers[count] for node, count in most.items()}
         gathers, promised = gathering.build(bundle["gathering"], settings), protection.of(config, len(rows))
         nodes, seed = tuple(rows), int(settings.get("seed", 0))
         return Terms(config, settings, algorithms.build(config), gathers, alike, promised, rows, nodes, seed)

@@ -37,7 +37,7 @@ from hanse import (
 )
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, NotApproved, OtherRelease, WireError
-from hanse.messages import Json, dumps, loads
+from hanse.messages import Json, dumps, in_pieces, loads
 from hanse.privacy.guarantee import Guarantee
 from hanse.registry import FOLDERS, find, modules, names
 
@@ -56,7 +56,10 @@ class Bundle:
     @functools.cached_property
     def sha256(self) -> str:
         """What owners consent to: of the canonical text, in hexadecimal. The content does not change."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        found = hashlib.sha256()
+        for piece in in_pieces(self.content):
+            found.update(piece.encode())
+        return found.hexdigest()
 
     @property
     def config(self) -> RunConfig:
@@ -189,7 +192,7 @@ def freeze(config: RunConfig, alignment: Mapping[str, Json], datasets: Mapping[s
             "hanse": hanse.__version__,
             "config": config.to_json(),
             "alignment": dict(alignment),
-            "datasets": dict(datasets),
+            "datasets": datasets,
             "gathering": _gathering(config),
             "transforms": _transforms(config),
             "code": code,

@@ -45,7 +45,7 @@ def labels(found: Mapping[str, Iterable[str]], column: str) -> list[str]:
     "'sick' is coded in 2 ways: 0, 1 at bonn; no, yes at ulm; recode it at one side, or these count as 4 labels"
     """
     said = spellings(found, column)
-    sites = {site: sorted(set(own)) for site, own in sorted(found.items()) if list(own)}
+    sites = _told(found)
     if coded := _coded(sites, column):
         said += coded
     elif not said and _several(sites) and (alone := _alone(sites)):
@@ -66,7 +66,7 @@ def categories(found: Mapping[str, Iterable[str]], column: str) -> list[str]:
     ["no other site has a label of 'smoker' at bonn: nie, oft; if they mean what others call otherwise, recode them"]
     """
     said = spellings(found, column)
-    sites = {site: sorted(set(own)) for site, own in sorted(found.items()) if list(own)}
+    sites = _told(found)
     if said or (coded := _coded(sites, column)):
         return said or coded
     at: dict[str, int] = {}
@@ -86,7 +86,7 @@ def categories(found: Mapping[str, Iterable[str]], column: str) -> list[str]:
 
 def spellings(found: Mapping[str, Iterable[str]], column: str) -> list[str]:
     """The labels that differ in case, blanks or signs alone, a sentence each; arguments as of :func:`labels`."""
-    sites = {site: sorted(set(own)) for site, own in sorted(found.items())}
+    sites = _told(found)
     said: list[str] = []
     alike: dict[str, dict[str, list[str]]] = {}
     for site, own in sites.items():
@@ -111,15 +111,14 @@ def shared(found: Mapping[str, Iterable[str]], column: str) -> None:
     ...
     hanse.errors.ConfigError: no two sites share a label of 'sick': 0, 1 at bonn; no, yes at ulm; code it alike first
     """
-    sites = {site: set(own) for site, own in sorted(found.items())}
-    sites = {site: own for site, own in sites.items() if own}
+    sites = _told(found)
     seen: set[str] = set()
     for own in sites.values():
-        if own & seen:
+        if not seen.isdisjoint(own):
             return
-        seen |= own
+        seen.update(own)
     if sum(len(own) > 1 for own in sites.values()) > 1:
-        shown = [f"{_some(sorted(own))} at {site}" for site, own in sites.items()]
+        shown = [f"{_some(own)} at {site}" for site, own in sites.items()]
         more = f"; and others at {len(shown) - _MOST} more sites" if len(shown) > _MOST else ""
         raise ConfigError(
             f"no two sites share a label of {column!r}: {'; '.join(shown[:_MOST])}{more}; code it alike first"
@@ -135,6 +134,17 @@ def plain(label: str) -> str:
     text = re.sub(r"^(-?\d+)\.0+$", r"\1", label.strip().casefold())
     bare = " ".join(re.sub(r"[\s_./'\"-]+", " ", text).split())
     return bare if bare and not re.fullmatch(r"-?\d+([.,]\d+)?", text) else text
+
+
+def _told(found: Mapping[str, Iterable[str]]) -> dict[str, Sequence[str]]:
+    """The sites that tell any labels, in order, and the labels of each in order; one object for all that tell the same,
+    of whom there may be thousands."""
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
+    sites: dict[str, Sequence[str]] = {}
+    for site in sorted(found):
+        if own := tuple(sorted(set(found[site]))):
+            sites[site] = known.setdefault(own, own)
+    return sites
 
 
 def _coded(sites: Mapping[str, Sequence[str]], column: str) -> list[str]:

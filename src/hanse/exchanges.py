@@ -47,7 +47,7 @@ class Sky:
         refused: node to the sentence with which it refused for good (:func:`hanse.errors.is_final`).
         waiting: node to why it cannot answer this attempt at the step, but may later (:class:`hanse.errors.NotNow`).
         exchanges, bytes_down, bytes_up: of this attempt at the step, since :meth:`begin`.
-        seconds: node to the time from its ask to its reply, latest.
+        seconds: of those that came since then, node to the time from its ask to its reply, latest.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Sky:
         """The exchanges that follow are of this step."""
         self._step, self._attempt, self._ask = step, attempt, ask
         self.bytes_down = self.bytes_up = self.exchanges = 0
-        self.waiting = {}
+        self.waiting, self.seconds = {}, {}
         if self._receipts is not None:
             self._receipts.begin()
 

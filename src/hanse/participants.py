@@ -1,14 +1,107 @@
-"""What nodes had to do with a step, without an object for each of them: the record of a step in which ten thousand
-virtual sites took part."""
+"""What nodes answered and had to do with a step, without an object for each of them: a step in which ten thousand
+virtual sites take part."""
 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, overload
 
+from hanse.by_node import place_of
 from hanse.kinds import Answer
 from hanse.messages import Json
+
+_SAYINGS = 256  # of the latest answers, which others may repeat
+
+
+class AnswerColumns(Sequence[Answer]):
+    """Answers in columns; each is made when it is looked at.
+
+    >>> of = AnswerColumns([Answer("bonn", 2.0, {}, {"loss": 0.5}, 3), Answer("ulm", 1.0, {}, {"loss": 0.5}, 3)])
+    >>> of[1], of.weights
+    (Answer(node='ulm', weight=1.0, data={}, metrics={'loss': 0.5}, asked=3, claimed=0.0), array('d', [2.0, 1.0]))
+    """
+
+    __slots__ = ("_claimed", "_data", "asked", "metrics", "nodes", "weights")
+
+    def __init__(self, answers: Iterable[Answer] = ()) -> None:
+        self.nodes: list[str] = []
+        self._data: list[Mapping[str, Json]] = []
+        self.weights, self._claimed, self.asked = array("d"), array("d"), array("q")
+        self.metrics = Metrics()
+        for answer in answers:
+            self.append(answer)
+
+    def append(self, answer: Answer) -> None:
+        """One more."""
+        self.nodes.append(answer.node)
+        self._data.append(answer.data)
+        self.weights.append(answer.weight)
+        self._claimed.append(answer.claimed)
+        self.asked.append(answer.asked)
+        self.metrics.append(answer.metrics)
+
+    def _at(self, place: int) -> Answer:
+        node, weight, data = self.nodes[place], self.weights[place], self._data[place]
+        return Answer(node, weight, data, self.metrics.at(place), self.asked[place], self._claimed[place])
+
+    @overload
+    def __getitem__(self, place: int) -> Answer: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Answer]: ...
+
+    def __getitem__(self, place: int | slice) -> Answer | list[Answer]:
+        if isinstance(place, slice):
+            return [self._at(i) for i in range(*place.indices(len(self)))]
+        return self._at(range(len(self))[place])
+
+    def __iter__(self) -> Iterator[Answer]:
+        return map(self._at, range(len(self)))
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+
+class Metrics:
+    """Metrics in columns: many say the same names, and some say all the same."""
+
+    __slots__ = ("_known", "_names", "_odd", "_of", "_said", "_start", "_values")
+
+    def __init__(self) -> None:
+        self._names: list[tuple[str, ...]] = []
+        self._known: dict[tuple[str, ...], int] = {}  # where each stands there
+        self._of, self._start, self._values = array("i"), array("q"), array("d")
+        self._odd: dict[int, Mapping[str, Json]] = {}  # place to metrics that are not all floats
+        self._said: dict[tuple[int, bytes], int] = {}  # what the latest said to where its values begin
+
+    def append(self, metrics: Mapping[str, Json]) -> None:
+        """Those of one more."""
+        if any(type(value) is not float for value in metrics.values()):
+            self._odd[len(self._of)], metrics = metrics, {}
+        names, values = tuple(metrics), array("d", metrics.values())
+        if names not in self._known:
+            self._known[names] = len(self._names)
+            self._names.append(names)
+        said = self._known[names], values.tobytes()
+        if said not in self._said:
+            if len(self._said) >= _SAYINGS:
+                self._said.clear()
+            self._said[said] = len(self._values)
+            self._values.extend(values)
+        self._of.append(said[0])
+        self._start.append(self._said[said])
+
+    def at(self, place: int) -> dict[str, Json]:
+        """Those of the one at this place."""
+        if place in self._odd:
+            return dict(self._odd[place])
+        names, start = self._names[self._of[place]], self._start[place]
+        return dict(zip(names, self._values[start : start + len(names)], strict=True))
+
+    @property
+    def nbytes(self) -> int:
+        """Of the columns."""
+        return _nbytes(self._of, self._start, self._values)
 
 
 class Participants(Mapping[str, dict[str, Json]]):
@@ -25,51 +118,39 @@ class Participants(Mapping[str, dict[str, Json]]):
     ({'weight': 2.0, 'metrics': {'loss': 0.5}, 'asked': 3, 'seconds': 0.25}, False)
     """
 
-    __slots__ = ("_asked", "_names", "_nodes", "_odd", "_of", "_seconds", "_start", "_values", "_weights")
+    __slots__ = ("_asked", "_metrics", "_nodes", "_seconds", "_weights")
 
     def __init__(self, nodes: Sequence[str], answers: Sequence[Answer], seconds: Iterable[float], hidden: bool) -> None:
+        columns = answers if isinstance(answers, AnswerColumns) else AnswerColumns(answers)
         self._nodes, self._seconds = nodes, array("d", seconds)
-        self._weights = None if hidden else array("d", [answer.weight for answer in answers])
-        self._asked = array("q", [answer.asked for answer in answers])
-        # many say the same names, and some say all the same
-        self._names: list[tuple[str, ...]] = []
-        self._of, self._start, self._values = array("i"), array("q"), array("d")
-        self._odd: dict[int, Mapping[str, Json]] = {}  # place to metrics that are not all floats
-        names, starts = dict[tuple[str, ...], int](), dict[int, int]()
-        for place, answer in enumerate(answers):
-            metrics: Mapping[str, Json] = answer.metrics
-            if any(type(value) is not float for value in metrics.values()):
-                self._odd[place], metrics = metrics, {}
-            said = tuple(metrics)
-            if said not in names:
-                names[said] = len(self._names)
-                self._names.append(said)
-            if id(answer.metrics) not in starts:
-                starts[id(answer.metrics)] = len(self._values)
-                self._values.extend(metrics.values())
-            self._of.append(names[said])
-            self._start.append(starts[id(answer.metrics)])
-
-    def _place(self, node: object) -> int | None:
-        place = bisect_left(self._nodes, node) if isinstance(node, str) else len(self._nodes)
-        return place if place < len(self._nodes) and self._nodes[place] == node else None
+        self._weights, self._asked = None if hidden else columns.weights, columns.asked
+        self._metrics = columns.metrics
 
     def __getitem__(self, node: str) -> dict[str, Json]:
-        if (place := self._place(node)) is None:
+        if (place := place_of(self._nodes, node)) is None:
             raise KeyError(node)
-        names, start = self._names[self._of[place]], self._start[place]
         return {
             "weight": None if self._weights is None else self._weights[place],
-            "metrics": dict(self._odd.get(place) or zip(names, self._values[start : start + len(names)], strict=True)),
+            "metrics": self._metrics.at(place),
             "asked": self._asked[place],
             "seconds": self._seconds[place],
         }
 
     def __contains__(self, node: object) -> bool:
-        return self._place(node) is not None
+        return place_of(self._nodes, node) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._nodes)
 
     def __len__(self) -> int:
         return len(self._nodes)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the columns, without the names of the nodes."""
+        weights = () if self._weights is None else (self._weights,)
+        return self._metrics.nbytes + _nbytes(self._seconds, self._asked, *weights)
+
+
+def _nbytes(*columns: array[Any]) -> int:
+    return sum(len(column) * column.itemsize for column in columns)

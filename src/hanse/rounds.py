@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, Protocol
 
 from hanse import gathering, large_arrays, registry, transforms, weights
@@ -26,7 +27,7 @@ from hanse.exchanges import Sky
 from hanse.gather import Gather
 from hanse.kinds import EVERYONE, Algorithm, Ask, Awaited, Combine, Done, Gathered, State, Who, generator
 from hanse.messages import Json
-from hanse.participants import Participants
+from hanse.participants import AnswerColumns, Participants
 from hanse.receipts import Receipts
 from hanse.registry import find
 from hanse.stages import anew_of
@@ -203,7 +204,8 @@ class Loop:
                 enough = left if len(left) >= max(1, self.config.min_completed) else ()
                 anew: State | None = anew_of(self.algorithm, state, enough) if over >= 0 else None
                 behind = range(step, over) if anew is not None and over - step < _MOST_BEHIND else range(0)
-                changed = transforms.report(self.transforms, [answer.metrics for answer in gathered.answers])
+                links = self.transforms
+                changed = transforms.report(links, [a.metrics for a in gathered.answers]) if links else {}
                 self._close(record, gathered, sky, began)
                 if self.admission is not None:
                     self.admission.seen(record.failures)
@@ -383,16 +385,16 @@ class Loop:
         if gathered.unchecked:
             record.gathered = {**gathered.told, "unchecked": list(gathered.unchecked)}
         answers = gathered.answers
-        if self.abreast is not None and len(answers) > self.abreast and len({a.node for a in answers}) == len(answers):
-            took = [sky.seconds.pop(a.node, 0.0) for a in answers]
-            nodes = [a.node for a in answers]
+        nodes = answers.nodes if isinstance(answers, AnswerColumns) else [a.node for a in answers]
+        many = self.abreast is not None and len(answers) > self.abreast
+        if many and all(node < following for node, following in pairwise(nodes)):  # each once
+            took = (sky.seconds.get(node, 0.0) for node in nodes)
             record.participants = Participants(record.asked if nodes == record.asked else nodes, answers, took, hidden)
             return
-        told: dict[int, dict[str, Json]] = {}  # of nodes whose metrics are one object, as of virtual sites, one copy
         record.participants = {
             a.node: {
                 "weight": None if hidden else a.weight,
-                "metrics": told.get(id(a.metrics)) or told.setdefault(id(a.metrics), dict(a.metrics)),
+                "metrics": dict(a.metrics),
                 "asked": a.asked,
                 "seconds": sky.seconds.get(a.node, 0.0),
                 **({"line": dict(line)} if (line := self.lines(a.node)) else {}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from typing import Protocol
 
 from hanse.errors import HanseError
@@ -22,7 +22,7 @@ class Transport(Protocol):
     One whose nodes are all in this process, where none can be late or lost, may have ``many``
     (:data:`ManyHandler`), by which several are asked the same in one call."""
 
-    def online(self) -> frozenset[str]:
+    def online(self) -> Set[str]:
         """Ids of the nodes that can be asked now."""
         ...
 

@@ -15,6 +15,7 @@ import hanse
 from hanse import algorithms, bundle, registry
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, Refused, RunFailed
+from hanse.experiment import simulation
 from hanse.experiment.analytics import FederatedAnalytics
 from hanse.experiment.analytics_result import FAResult
 from hanse.experiment.federation import Federation
@@ -103,7 +104,7 @@ def test_data_that_changes_is_asked_for_again() -> None:  # A24
     before = analytics.mean(["price"])["price"]
     backend: Any = federation._backend
     backend.tables["node-1"] = Table.of(frame[:50].assign(price=1.0))
-    backend._sites.clear()
+    backend._sites = simulation._Sites(backend.tables)
     assert analytics.mean(["price"])["price"] != before
     assert analytics.requests == 2
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 
 from hanse.errors import HanseError, Refused
 from hanse.messages import Json, Message
@@ -96,7 +96,7 @@ class Presence:
 
     # ------------------------------------------------------------ what is known of nodes
 
-    def connected(self) -> frozenset[str]:
+    def connected(self) -> Set[str]:
         """Nodes with an open stream, also those that have not said hello."""
         return self._transport.online()
 

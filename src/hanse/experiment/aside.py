@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Hashable
 
 import numpy as np
 
-from hanse.messages import Buffered, Json, Layout, Record, Spool, dumps
+from hanse.messages import Array, Json, Layout, Placed, Record, Spool, dumps
 
 _SAYINGS = 256
 
@@ -35,66 +35,66 @@ class Aside:
         self._file: Spool | None = None
         self._lock = threading.RLock()  # a room may be freed inside these methods
         self._used, self.nbytes = 0, 0
-        self._said: dict[str, Json] = {}  # what some of the latest answers say, by its text
+        self._said: dict[Hashable, Json] = {}  # what some of the latest answers say, by its text
 
     def put(self, record: Record) -> Record:
         """The same record, whose arrays are read from the file."""
         return Record(record.data, self._put(record))
 
     def once(self, record: Record) -> Record:
-        """The same contribution; its metrics and what its algorithm says are the same objects as where another says
-        the same."""
-        data, more = record.data, record.data.get("data")
-        if isinstance(more, dict):
-            data = {**data, "data": {name: self._once(value) for name, value in more.items()}}
-        if "metrics" in data:
-            data = {**data, "metrics": self._once(data["metrics"])}
-        return Record(data, record.arrays)
-
-    def _once(self, value: Json) -> Json:
-        if not isinstance(value, (list, dict)):
-            return value
+        """The same contribution; what its algorithm says is the same object as where another says the same, and so is
+        each part of it."""
+        more = record.data.get("data")
+        if not isinstance(more, dict):
+            return record
+        parts = {name: dumps(value) for name, value in more.items()}
         with self._lock:
             if len(self._said) >= _SAYINGS:
                 self._said.clear()
-            return self._said.setdefault(dumps(value), value)
+            own = {name: self._said.setdefault(text, more[name]) for name, text in parts.items()}
+            return Record({**record.data, "data": self._said.setdefault(tuple(parts.items()), own)}, record.arrays)
 
-    def _put(self, record: Record) -> Buffered:
+    def _put(self, record: Record) -> _Lying:
         layout = Layout.of(record.arrays)
         with self._lock:
             if self._file is None:
                 self._file = Spool(sys.maxsize)
             if not self._used:
                 self.nbytes = 0
-            room = _Room(self._file, self.nbytes, self._freed)
-            self._used, self.nbytes = self._used + 1, self.nbytes + layout.nbytes
+            start = self.nbytes
+            self._used, self.nbytes = self._used + 1, start + layout.nbytes
         for name, place in layout.places.items():
-            room.write(
-                place.offset, np.ascontiguousarray(record.arrays[name], place.dtype).reshape(-1).view(np.uint8).data
-            )
-        return Buffered(layout, room)
+            raw = np.ascontiguousarray(record.arrays[name], place.dtype).reshape(-1).view(np.uint8).data
+            self._file.write(start + place.offset, raw)
+        return _Lying(layout, self, start)
 
-    def _freed(self) -> None:
+    def read(self, start: int, nbytes: int) -> memoryview:
+        """So many bytes of the file."""
+        assert self._file is not None
+        return self._file.read(start, nbytes)
+
+    def freed(self) -> None:
+        """A part of the file that nobody needs any more."""
         with self._lock:
             self._used -= 1
 
 
-class _Room:
-    """A :class:`hanse.messages.Buffer`: a part of the file, which is closed when nobody needs one."""
+class _Lying(Placed):
+    """The arrays of a record, which lie in the file; their part of it is free when nobody needs them. There is one for
+    each of many answers, so it says little."""
 
-    __slots__ = ("_file", "_freed", "_start")
+    __slots__ = ("_aside", "_start")
 
-    def __init__(self, file: Spool, start: int, freed: Callable[[], None]) -> None:
-        self._file, self._start, self._freed = file, start, freed
+    def __init__(self, layout: Layout, aside: Aside, start: int) -> None:
+        super().__init__(layout)
+        self._aside, self._start = aside, start
 
     def __del__(self) -> None:
-        self._freed()
+        self._aside.freed()
 
-    def write(self, offset: int, chunk: memoryview) -> None:
-        self._file.write(self._start + offset, chunk)
-
-    def seal(self) -> None:
-        pass
-
-    def read(self, offset: int, nbytes: int) -> memoryview:
-        return self._file.read(self._start + offset, nbytes)
+    def block(self, name: str, start: int, stop: int) -> Array:
+        place = self.layout.places[name]
+        item = place.dtype.itemsize
+        return np.frombuffer(
+            self._aside.read(self._start + place.offset + start * item, (stop - start) * item), place.dtype
+        )

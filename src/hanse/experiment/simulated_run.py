@@ -11,12 +11,13 @@ import dataclasses
 import functools
 import secrets
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hanse import algorithms, bundle, event_loop, gathering, policy, protection
 from hanse.allocator import collecting_less
 from hanse.answers import Answerer, Terms
+from hanse.by_node import ByNode
 from hanse.choice import Past
 from hanse.config import RunConfig
 from hanse.errors import Conflict, HanseError, NodeFailed, Refused, RunFailed
@@ -36,35 +37,17 @@ from hanse.privacy.drawing import KEY_BYTES, key_for
 from hanse.queries import TableSource
 from hanse.rounds import Forgetful, Journal, Loop, Step
 from hanse.table import Table
-from hanse.transport import COORDINATOR, Handler, Progress
+from hanse.transport import COORDINATOR, Progress
 from hanse.transports.local import LocalTransport
 
 ASIDE_BYTES = 256  # an answer with less stays in memory: to know where it lies in the file takes as much
 Heard = Callable[[str, Record, Record], None]  # of a site, what it was asked and what it replied, as it left it
-AWAKE = 256  # virtual sites that keep their rows at hand; and answers to one ask that wait for others in memory
-ABREAST = 5 * COHORT  # sites that are asked at a time: whole cohorts, so who is computed with whom stays
+AWAKE = 100  # virtual sites that keep their rows at hand; and answers to one ask that wait for others in memory
+ABREAST = 2 * COHORT  # the fewest that are asked at a time: whole cohorts, so who is computed with whom stays
 
 
 class _Cancelled(Exception):
     """Raised in a site's thread when its run was cancelled."""
-
-
-class _Handlers(Mapping[str, Handler]):
-    """Node to what handles its messages, made when one comes."""
-
-    def __init__(self, nodes: Sequence[str], handle: Callable[..., Awaitable[Message]]) -> None:
-        self._nodes, self._handle = frozenset(nodes), handle
-
-    def __getitem__(self, node: str) -> Handler:
-        if node not in self._nodes:
-            raise KeyError(node)
-        return functools.partial(self._handle, node)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._nodes)
-
-    def __len__(self) -> int:
-        return len(self._nodes)
 
 
 class SimulatedRun:
@@ -259,7 +242,8 @@ class SimulatedRun:
         done = self._before.steps if self._before is not None else []
         try:
             many = functools.partial(self._handle_many, crew) if isinstance(crew, Crew) and self._cohort > 1 else None
-            transport = LocalTransport(_Handlers(self.nodes, functools.partial(self._handle, crew)), self._wire, many)
+            handlers = ByNode(self.nodes, lambda node: functools.partial(self._handle, crew, node))
+            transport = LocalTransport(handlers, self._wire, many)
             run = Loop(
                 self.algorithm,
                 self.config,
@@ -277,7 +261,7 @@ class SimulatedRun:
                 ),
                 transforms=[link["name"] for link in self.bundle.content["transforms"]],
                 past=[Past.of(dataclasses.asdict(step)) for step in done if step.status == "ok"],
-                abreast=max(ABREAST, 8 * self._processes),
+                abreast=max(ABREAST, max(self._cohort, 8) * max(self._workers, self._processes)),
             )
             self._tell("running")
             for step in done:
@@ -398,7 +382,7 @@ class SimulatedRun:
             if self._stop.is_set():
                 raise _Cancelled
 
-        rows = {node: self.bundle.content["datasets"][node]["most_rows"] for node in nodes}
+        rows = {node: int(self._terms.rows[node]) for node in nodes}
         no = await policy.refused(self._rules, rows, lambda node: self._facts(node, peer, task))
         found: dict[str, Record | HanseError] = dict(no)
         jobs = [Job(node, task, self.bundle.content, alive) for node in nodes if node not in no]

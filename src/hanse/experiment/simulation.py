@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
 
 from hanse import algorithms, alignment, bundle, features
+from hanse.by_node import ByNode, place_of
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, Conflict, NotFound
 from hanse.experiment import kept_run
@@ -30,28 +33,83 @@ from hanse.suppression import most_rows
 from hanse.table import ColumnKind, Table
 
 _FEW_VALUES = 100  # of a target; sites with more of them hardly have the same
+_UNKNOWN: list[str] = []  # labels that nobody has asked for yet
 
 
-@dataclass(frozen=True, slots=True)
-class _Site:
-    """What runs are told of a table: a table of virtual sites is made anew each time that it is asked for."""
+class _Site(NamedTuple):
+    """What runs are told of a table."""
 
     rows: int
     schema: Mapping[str, str]
     version: str
 
-    @staticmethod
-    def of(table: Table) -> _Site:
-        state = xxhash.xxh3_128()
-        for name, column in table.columns.items():
-            state.update(f"{name}\x1f{column.kind}\x1f{chr(31).join(column.categories)}\x1e".encode())
-            state.update(np.ascontiguousarray(column.values).view(np.uint8).data)
-        return _Site(table.rows, table.schema(), state.hexdigest())
-
     def public(self, name: str) -> dict[str, Json]:
         kinds = list(self.schema.values())
         told = {kind: kinds.count(kind) for kind in sorted(set(kinds))}
         return {"node": name, "dataset": name, "rows": self.rows, "columns": len(kinds), "kinds": told}
+
+
+class _Sites:
+    """What runs are told of tables, looked up once and kept in columns: a table of virtual sites is made anew each time
+    that it is asked for, and there may be ten thousand of them."""
+
+    def __init__(self, tables: Mapping[str, Table]) -> None:
+        self._tables, self.names = tables, tuple(sorted(tables))
+        self._rows = array("q", bytes(8 * len(tables)))
+        self._versions = bytearray(16 * len(tables))
+        self._schemas: list[Mapping[str, str] | None] = [None] * len(tables)  # None: nobody has looked yet
+        self._alike: Mapping[str, str] | None = None
+        self._labels: dict[str, list[list[str]]] = {}  # by target
+
+    def site(self, name: str) -> _Site:
+        """All of one."""
+        place = self._place(name)
+        schema, version = self._schemas[place], slice(16 * place, 16 * place + 16)
+        if schema is None:
+            table = self._tables[name]
+            schema = table.schema()
+            self._alike = alike = schema if self._alike is None else self._alike
+            if list(alike.items()) == list(schema.items()):
+                schema = alike  # one object, as virtual sites have the same
+            self._rows[place], self._versions[version], self._schemas[place] = table.rows, _version(table), schema
+        return _Site(self._rows[place], schema, self._versions[version].hex())
+
+    def schema(self, name: str) -> Mapping[str, str]:
+        """The columns of one and their kinds."""
+        return self.site(name).schema
+
+    def dataset(self, name: str) -> dict[str, Json]:
+        """What a proposal says of one."""
+        site = self.site(name)
+        return {"name": name, "version": site.version, "most_rows": site.rows}
+
+    def labels(self, names: Sequence[str], targets: Sequence[str], least: int) -> dict[str, ByNode[list[str]]]:
+        """The labels of each target that each of these would tell when it registers."""
+        known: dict[tuple[Any, ...], list[str]] = {}
+        told = {target: self._labels.setdefault(target, [_UNKNOWN] * len(self.names)) for target in targets}
+        for name in names:
+            place = self._place(name)
+            if fresh := [target for target, of in told.items() if of[place] is _UNKNOWN]:
+                table = self._tables[name]
+                for target in fresh:
+                    told[target][place] = _labels(table, target, least, known)
+        return {target: ByNode(names, functools.partial(self._labels_at, target)) for target in targets}
+
+    def _labels_at(self, target: str, name: str) -> list[str]:
+        return self._labels[target][self._place(name)]
+
+    def _place(self, name: str) -> int:
+        place = place_of(self.names, name)
+        assert place is not None
+        return place
+
+
+def _version(table: Table) -> bytes:
+    state = xxhash.xxh3_128()
+    for name, column in table.columns.items():
+        state.update(f"{name}\x1f{column.kind}\x1f{chr(31).join(column.categories)}\x1e".encode())
+        state.update(np.ascontiguousarray(column.values).view(np.uint8).data)
+    return state.digest()
 
 
 def _labels(table: Table, target: str, least: int, known: dict[tuple[Any, ...], list[str]]) -> list[str]:
@@ -85,21 +143,23 @@ class Simulation:
     policy: Mapping[str, Json] = field(default_factory=dict)
     folder: Path | None = None  # where runs keep their states; None: they keep none
     heard: Heard | None = None  # who listens at the coordinator (:mod:`hanse.experiment.laboratory`)
-    _sites: dict[str, _Site] = field(default_factory=dict)
-    _labels: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # told by (site, target)
+    _sites: _Sites = field(init=False)
     _models: dict[str, Record] = field(default_factory=dict)  # that were brought along, by hash
     _shown: dict[str, dict[str, Json]] = field(default_factory=dict)  # node to what queries have seen of it
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))  # of runs, in whatever threads
 
+    def __post_init__(self) -> None:
+        self._sites = _Sites(self.tables)
+
     def nodes(self) -> Sequence[Mapping[str, Json]]:
-        return [{"node": n, "status": "online", "datasets": 1, "rows": self._site(n).rows} for n in self.tables]
+        return [{"node": n, "status": "online", "datasets": 1, "rows": s.rows} for n, s in self._all().items()]
 
     def datasets(self) -> Sequence[Mapping[str, Json]]:
-        return [self._site(n).public(n) for n in self.tables]
+        return [site.public(name) for name, site in self._all().items()]
 
     def analyze(self, config: RunConfig) -> Mapping[str, Json]:
         sites = self._chosen(config)
-        union, intersection = features.union_and_intersection({n: site.schema for n, site in sites.items()})
+        union, intersection = features.union_and_intersection(self._schemas(sites))
         told = [{"node": n, "rows": site.rows, "columns": len(site.schema)} for n, site in sites.items()]
         return {**self._align(config, sites), "union": union, "intersection": intersection, "sites": told}
 
@@ -215,42 +275,34 @@ class Simulation:
             raise NotFound(f"there is no run {run_id!r} here; there are {', '.join(self.runs) or 'none'}")
         return self.runs[run_id]
 
-    def _site(self, name: str) -> _Site:
-        if name not in self._sites:
-            found = _Site.of(self.tables[name])
-            alike = next(iter(self._sites.values()), found).schema  # virtual sites, of which there may be 10,000
-            same = list(alike.items()) == list(found.schema.items())
-            self._sites[name] = replace(found, schema=alike) if same else found
-        return self._sites[name]
+    def _all(self) -> ByNode[_Site]:
+        return ByNode(self._sites.names, self._sites.site)
 
-    def _chosen(self, config: RunConfig) -> Mapping[str, _Site]:
+    def _chosen(self, config: RunConfig) -> ByNode[_Site]:
         wanted = config.expected_client_ids
         absent = sorted(set(wanted or ()) - set(self.tables))
         if absent:
             raise ConfigError(f"there is no site {', '.join(absent)}; there are {', '.join(self.tables)}")
-        return {n: self._site(n) for n in self.tables if wanted is None or n in wanted}
+        return self._all() if wanted is None else ByNode(sorted({*wanted}), self._sites.site)
 
-    def _align(self, config: RunConfig, sites: Mapping[str, _Site]) -> dict[str, Json]:
-        return alignment.of(config, {n: site.schema for n, site in sites.items()}, self._told(config, sites))
+    def _align(self, config: RunConfig, sites: ByNode[_Site]) -> dict[str, Json]:
+        return alignment.of(config, self._schemas(sites), self._told(config, sites))
 
-    def _told(self, config: RunConfig, sites: Collection[str]) -> dict[str, dict[str, list[str]]]:
+    def _schemas(self, sites: ByNode[_Site]) -> ByNode[Mapping[str, str]]:
+        return ByNode(sites.nodes, self._sites.schema)
+
+    def _told(self, config: RunConfig, sites: ByNode[_Site]) -> dict[str, ByNode[list[str]]]:
         """The labels of each target that each site would tell when it registers."""
         if not config.target_column or not algorithms.needs_model(config):
             return {}
-        least, known = int(self.policy["minimum_count"]), dict[tuple[Any, ...], list[str]]()
-        for node in sites:
-            if fresh := [name for name in config.targets if (node, name) not in self._labels]:
-                table = self.tables[node]
-                self._labels.update({(node, name): _labels(table, name, least, known) for name in fresh})
-        return {name: {node: self._labels[node, name] for node in sites} for name in config.targets}
+        return self._sites.labels(sites.nodes, config.targets, int(self.policy["minimum_count"]))
 
     def _freeze(self, config: RunConfig) -> bundle.Bundle:
         alignment.check_target(config)
         sites = self._chosen(config)
-        datasets = {n: {"name": n, "version": site.version, "most_rows": site.rows} for n, site in sites.items()}
         found = self._align(config, sites)
         alignment.check_labels(config, self._told(config, sites))
-        schemas = {n: site.schema for n, site in sites.items()}
+        schemas = self._schemas(sites)
         alignment.check_numbers(config, schemas)
         alignment.check_measures(config, schemas)
-        return bundle.freeze(config, found, datasets)
+        return bundle.freeze(config, found, ByNode(sites.nodes, self._sites.dataset))

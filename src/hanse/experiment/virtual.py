@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hanse import features
+from hanse.by_node import place_of
 from hanse.errors import ConfigError
 from hanse.kinds import generator
 from hanse.messages import Array
@@ -27,16 +28,21 @@ class VirtualSites(Mapping[str, Table]):
 
     def __init__(self, table: Table, count: int, rows: Callable[[int], Array]) -> None:
         self._table, self._rows = table, rows
-        self._places = {f"site-{number:0{len(str(count - 1))}d}": number for number in range(count)}
+        self._names = tuple(f"site-{number:0{len(str(count - 1))}d}" for number in range(count))  # in their order
 
     def __getitem__(self, name: str) -> Table:
-        return self._table.take(self._rows(self._places[name]))
+        if (number := place_of(self._names, name)) is None:
+            raise KeyError(name)
+        return self._table.take(self._rows(number))
+
+    def __contains__(self, name: object) -> bool:  # Mapping's own would make the table for it
+        return place_of(self._names, name) is not None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._names)
 
     def __repr__(self) -> str:
         return f"{len(self)} virtual sites of {self._table.rows} rows"

@@ -23,6 +23,7 @@ from hanse.allocator import give_back
 from hanse.errors import RunFailed, Unusable
 from hanse.gather import Exchange, Party
 from hanse.gathering import _checks, _narrow
+from hanse.gathering._found import SAID, Columns, Found, Pair
 from hanse.kinds import Answer, Ask, Combine, Contribution, Gathered, Shapes
 from hanse.large_arrays import puts, several
 from hanse.messages import Array, ArrayPlace, Json, Layout, Record, Row, Together, block, prefixed, under
@@ -33,7 +34,6 @@ _AT_ONCE_BYTES = 8 << 20  # of the sum: it and one contribution stay in a proces
 _MEANWHILE_BYTES = 4 << 20  # of a sum that is added up as it comes; one contribution then takes less than 1 ms
 _SMALL = 1 << 14  # numbers of all contributions: their products fit into a processor's first caches
 _METRICS = 1000  # of one node in one step; they are kept and shown
-_SAID: Mapping[str, Json] = {}  # beside the arrays, once the answer holds it: replies wait without it
 
 
 COMBINES = frozenset(Combine)
@@ -44,7 +44,7 @@ class Plain:
     """The default gather."""
 
     async def collect(self, ask: Ask, asks: Mapping[str, Record], exchange: Exchange) -> Gathered:
-        found: list[tuple[Answer, Record]] = []
+        found = Found()
         failures: dict[str, str] = {}
         running = _Running.of(ask)
         async for reply in exchange(asks, need=ask.need):
@@ -52,15 +52,15 @@ class Plain:
                 failures[reply.node] = reply.error
                 continue
             try:
-                found.append(came(reply.node, reply.asked, reply.body))
+                pair = came(reply.node, reply.asked, reply.body)
             except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
                 failures[reply.node] = f"its reply is not a contribution: {error}"
                 continue
+            found.append(*pair)
             if running is not None:
-                running.enter(*found[-1])
-        found.sort(key=lambda pair: (pair[0].node, pair[0].asked))
+                running.enter(*pair)
         expected = {"a.": ask.arrays, "s.": ask.sums}
-        return Contributions(tuple(found), failures, ask.combine, expected, fault=ask.fault, running=running)
+        return Contributions(found.in_order(), failures, ask.combine, expected, fault=ask.fault, running=running)
 
     def reply(self, op: str, ask: Record, answer: Callable[[Record], Contribution], party: Party) -> Record:
         if op != "answer":
@@ -198,7 +198,7 @@ def came(node: str, asked: int, body: Record) -> tuple[Answer, Record]:
     """What a reply says, and its arrays as the node made them. Raises ``ValueError`` and the like where it is no
     contribution."""
     whole = _narrow.widened(body)
-    return _answer(node, asked, whole.data), Record(_SAID, whole.arrays)
+    return _answer(node, asked, whole.data), Record(SAID, whole.arrays)
 
 
 def _answer(node: str, asked: int, data: Mapping[str, Json]) -> Answer:
@@ -227,7 +227,7 @@ def _printable(names: tuple[str, ...]) -> bool:
 class Contributions:
     """:class:`hanse.kinds.Gathered` over whole contributions."""
 
-    found: tuple[tuple[Answer, Record], ...]
+    found: Sequence[Pair]
     failures: Mapping[str, str]
     combine: Combine
     expected: Mapping[str, Shapes | None] = field(default_factory=dict)
@@ -238,8 +238,8 @@ class Contributions:
     _checked: dict[str, Mapping[str, ArrayPlace]] = field(default_factory=dict)
 
     @property
-    def answers(self) -> tuple[Answer, ...]:
-        return tuple([answer for answer, _ in self.found])
+    def answers(self) -> Sequence[Answer]:
+        return self.found.answers if isinstance(self.found, Columns) else tuple([answer for answer, _ in self.found])
 
     @property
     def weight(self) -> float:
@@ -253,12 +253,12 @@ class Contributions:
         return replace(self, nodes=tuple(nodes), step=step)
 
     def without(self, nodes: Mapping[str, str]) -> Contributions:
-        kept = tuple(pair for pair in self.found if pair[0].node not in nodes)
+        kept = Found(pair for pair in self.found if pair[0].node not in nodes).all()
         return replace(self, found=kept, failures={**self.failures, **nodes}, _checked={})
 
     def weighted(self, weights: Sequence[float]) -> Contributions:
-        found = [(a._replace(weight=w), record) for (a, record), w in zip(self.found, weights, strict=True)]
-        return replace(self, found=tuple(found), _checked={})
+        found = Found((a._replace(weight=w), record) for (a, record), w in zip(self.found, weights, strict=True))
+        return replace(self, found=found.all(), _checked={})
 
     def beyond(self, counts: Mapping[str, int | None], rows: Mapping[str, float]) -> dict[str, str]:
         return _checks.beyond(self.found, counts, rows)

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import inspect
 import math
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -83,13 +84,16 @@ def over_sites(metrics: Iterable[Mapping[str, Json]], names: Iterable[str]) -> d
     >>> over_sites([{"loss": 1.0}, {"loss": 3.0}, {}], ["loss"])
     {'loss': {'min': 1.0, 'max': 3.0, 'std': 1.0, 'sites': 2}}
     """
-    listed = list(metrics)
-    spread: dict[str, dict[str, float]] = {}
-    for name in names:
-        values = [float(m[name]) for m in listed if isinstance(m.get(name), (int, float)) and abs(m[name]) < 1e100]
-        if len(values) > 1:
-            spread[name] = {"min": min(values), "max": max(values), "std": float(np.std(values)), "sites": len(values)}
-    return spread
+    told = {name: array("d") for name in names}
+    for of_site in metrics:  # once: there may be ten thousand
+        for name, values in told.items():
+            if isinstance(value := of_site.get(name), (int, float)) and abs(value) < 1e100:
+                values.append(value)
+    return {
+        name: {"min": min(values), "max": max(values), "std": float(np.std(values)), "sites": len(values)}
+        for name, values in told.items()
+        if len(values) > 1
+    }
 
 
 def summary(gathered: Gathered, task: Task, round: int) -> dict[str, Json]:
@@ -99,7 +103,7 @@ def summary(gathered: Gathered, task: Task, round: int) -> dict[str, Json]:
     sums = gathered.sums()
     if any(name not in sums or sums[name].shape != shape for name, (_, shape) in shapes(task, ROWS in sums).items()):
         raise Unusable({a.node: "its evaluation is not of the task that was agreed on" for a in gathered.answers})
-    spread = over_sites([a.metrics for a in gathered.answers], task.of.metrics)
+    spread = over_sites((a.metrics for a in gathered.answers), task.of.metrics)
     reported, by_threshold = report(sums, task), getattr(task.of, THRESHOLDS, None)
     more = {} if by_threshold is None or "implausible" in reported else {THRESHOLDS: by_threshold(sums, task)}
     return {"round": round, **reported, "spread": spread, **rests_on(gathered), **more}
@@ -137,7 +141,7 @@ def rests_on(gathered: Gathered) -> dict[str, Json]:
     """``{sites: {answered, of, which}}`` where not all nodes of the run answered: how many of how many, and a
     name that is the same for the same ones. {} where all did."""
     answered = {answer.node for answer in gathered.answers}
-    if not set(gathered.nodes) - answered:
+    if all(node in answered for node in gathered.nodes):
         return {}
     which = hashlib.sha256("\n".join(sorted(answered)).encode()).hexdigest()[:16]
     return {"sites": {"answered": len(answered), "of": len(gathered.nodes), "which": which}}

@@ -76,7 +76,7 @@ from hanse.messages.records import (
     receipt,
 )
 from hanse.messages.stacks import Row, Stack, Together, prefixed, under
-from hanse.messages.strict_json import MAX_DEPTH, Json, Written, as_it_travels, dumps, loads
+from hanse.messages.strict_json import MAX_DEPTH, Json, Written, as_it_travels, dumps, in_pieces, loads
 
 __all__ = [
     "CHUNK_BYTES",
@@ -129,6 +129,7 @@ __all__ = [
     "half_of",
     "head",
     "head_of",
+    "in_pieces",
     "load",
     "mark",
     "loads",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -98,6 +98,26 @@ def dumps(value: Json) -> str:
         return _canonical(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise WireError(f"this value is not JSON: {error}") from None
+
+
+def in_pieces(value: Mapping[str, Json], depth: int = 2) -> Iterator[str]:
+    """:func:`dumps` of an object whose names are strings, a value at a time of it and of the objects in it, so deep:
+    what it says of each of many nodes need not be in memory at once.
+
+    >>> list(in_pieces({"b": {"y": [2], "x": 1}, "a": 0}))
+    ['{"a":', '0', ',"b":', '{"x":', '1', ',"y":', '[2]', '}', '}']
+    """
+    if not value:
+        yield "{}"
+        return
+    for place, name in enumerate(sorted(value)):
+        yield f"{',' if place else '{'}{dumps(name)}:"
+        inner = value[name]
+        if depth > 1 and isinstance(inner, Mapping):
+            yield from in_pieces(inner, depth - 1)
+        else:
+            yield dumps(inner)
+    yield "}"
 
 
 def _plain(value: object) -> Json:

@@ -7,7 +7,7 @@ the real frames and back, so that a test can assert that nothing changes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from hanse.errors import ConfigError, HanseError, NodeLost, from_code
 from hanse.messages import Assembler, Json, Message, Record, frames
@@ -29,13 +29,13 @@ class LocalTransport:
         if wire not in ("references", "exact"):
             raise ConfigError(f"wire is {wire!r}; expected references or exact")
         self._handlers = handlers
-        self._online = frozenset(handlers)
+        self._online = dict.fromkeys(handlers)
         self._exact = wire == "exact"
         self.many = None if self._exact else many
         self._changes: list[asyncio.Future[None]] = []
 
-    def online(self) -> frozenset[str]:
-        return self._online
+    def online(self) -> Set[str]:
+        return self._online.keys()
 
     async def request(self, node: str, message: Message, progress: Progress = lambda: None) -> Message:
         handler = self._handlers.get(node)
@@ -77,7 +77,7 @@ class LocalTransport:
         self._tell_change()
 
     def _tell_change(self) -> None:
-        self._online = frozenset(self._handlers)
+        self._online = dict.fromkeys(self._handlers)
         waiting, self._changes = self._changes, []
         for future in waiting:
             if not future.done():
