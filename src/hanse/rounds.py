@@ -175,6 +175,7 @@ class Loop:
         sky = Sky(self.transport, self.config, self.run_id, self.bundle, self.receipts, self.abreast)
         writing: asyncio.Task[None] | None = None
         failed, past = 0, recent(self.past)
+        answers = sum(len(one.asked) for one in past)
         await self._assemble(everyone=True)
         kept = time.perf_counter()
         try:
@@ -218,7 +219,10 @@ class Loop:
                         state, step = anew, record.step + 1
                 else:
                     if self.config.fraction < 1:
-                        past = recent([*past, Past.of({f.name: getattr(record, f.name) for f in fields(record)})])
+                        past.append(Past.of({f.name: getattr(record, f.name) for f in fields(record)}))
+                        answers += len(record.asked)
+                        while answers > _PAST_ANSWERS:
+                            answers -= len(past.pop(0).asked)
                     failed, state, step = 0, told, step + 1
                     record.metrics = {**self.algorithm.metrics(state), **changed}
                 if writing is not None:
