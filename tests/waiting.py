@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 Process = TypeVar("Process", bound="subprocess.Popen[Any]")
-PATIENCE = 120.0  # seconds
+PATIENCE = 300.0  # seconds; where thirty processes want two cores, one may take a minute to load a library
 
 
 def until(condition: Callable[[], Any], every: float = 0.05, patience: float = PATIENCE) -> Any:

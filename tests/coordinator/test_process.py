@@ -324,7 +324,7 @@ def test_kill_9_and_the_same_bytes(live: Live, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_kill_9_at_ten_moments(live: Live, tmp_path: Path) -> None:
     killed(live, tmp_path, 10)
 

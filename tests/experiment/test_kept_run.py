@@ -93,7 +93,7 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     here = (item for item in request.session.items if item.path == request.path)
     names = [item.callspec.params["name"] for item in here if "killed" in item.fixturenames]
     command = [sys.executable, "-W", "ignore", __file__, str(folder), *names]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
     assert done.stdout.splitlines() == [f"{name} {-signal.SIGKILL}" for name in names], done.stderr
     return folder
 

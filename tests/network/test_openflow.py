@@ -20,7 +20,7 @@ from tests.network.namespaces import Machine, lacking, line, machines
 from tests.network.open_vswitch import PROGRAMS, OpenVSwitch, open_vswitch
 
 WHY = lacking(*PROGRAMS)
-pytestmark = [pytest.mark.skipif(bool(WHY), reason=WHY), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.skipif(bool(WHY), reason=WHY), pytest.mark.timeout(900)]
 SERVER, CLIENT, OTHER = "10.2.0.10", "10.2.0.101", "10.2.0.66"
 
 
