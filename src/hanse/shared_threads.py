@@ -44,4 +44,7 @@ def each(work: Callable[[T], U], parts: Iterable[T]) -> list[U]:
     [0, 1, 4]
     """
     pool: ThreadPoolExecutor | None = getattr(_here, "pool", None)
-    return [work(part) for part in parts] if pool is None else list(pool.map(work, parts))
+    all_parts = list(parts)
+    if pool is None or len(all_parts) == 1:  # another thread would only have to be woken for it
+        return [work(part) for part in all_parts]
+    return list(pool.map(work, all_parts))

@@ -371,7 +371,8 @@ class SimulatedRun:
             raise self._told(error) from error
         finally:
             self._waiting.discard(progress)
-        return Message("reply", message.id, node, self._came(node, message.body, body))
+        came = self._count(message.body, 1) + 1
+        return Message("reply", message.id, node, self._came(node, message.body, body, came))
 
     async def _handle_many(
         self, crew: Crew, peer: str, nodes: Sequence[str], task: Record
@@ -387,9 +388,13 @@ class SimulatedRun:
         found: dict[str, Record | HanseError] = dict(no)
         jobs = [Job(node, task, self.bundle.content, alive) for node in nodes if node not in no]
         async for some, replies in crew.answer_many(jobs):
+            came = self._count(task, sum([isinstance(reply, Record) for reply in replies]))
             for job, reply in zip(some, replies, strict=True):
-                told = self._came(job.node, task, reply) if isinstance(reply, Record) else self._told(reply)
-                found[job.node] = told
+                if isinstance(reply, Record):
+                    came += 1
+                    found[job.node] = self._came(job.node, task, reply, came)
+                else:
+                    found[job.node] = self._told(reply)
         if self._stop.is_set():  # what each of them says of it is not what became of the step
             raise asyncio.CancelledError
         return [found[node] for node in nodes]
@@ -402,21 +407,22 @@ class SimulatedRun:
         self._error = self._error or error
         return NodeFailed(f"{type(error).__name__}: {error}")
 
-    def _came(self, node: str, task: Record, reply: Record) -> Record:
-        """A site's reply, on its way to wait for those of the others."""
+    def _came(self, node: str, task: Record, reply: Record, place: int) -> Record:
+        """A site's reply, the how-many-eth to this exchange, on its way to wait for those of the others."""
         if self._heard is not None:
             self._heard(node, task, reply)
-        if self._place_of(task) > AWAKE:
+        if place > AWAKE:
             reply = self._aside.once(reply)
             reply = self._aside.put(reply) if reply.nbytes >= ASIDE_BYTES else reply
         return reply
 
-    def _place_of(self, task: Record) -> int:
-        """The how-many-eth answer to this exchange is in now, counted from 1."""
+    def _count(self, task: Record, more: int) -> int:
+        """Counts ``more`` answers to this exchange, and says how many were in before."""
         exchange = (task.data["step"], task.data["exchange"])
         before, count = self._answered
-        self._answered = exchange, count + 1 if before == exchange else 1
-        return self._answered[1]
+        count = count if before == exchange else 0
+        self._answered = exchange, count + more
+        return count
 
     async def _patient(self) -> None:
         """Shows life of those who wait for an answer. A site that waits for a thread, or is slow, is not late here:

@@ -115,13 +115,17 @@ class TorchModule:
             found = {**self._sent(plan, module), **still}
             return Learned(found, losses, added.mean(parameters), added.steps, elsewhere=device.missing)
 
+    @functools.cached_property
+    def _key(self) -> tuple[str, Task, str]:
+        return self.source, self.task, dumps(self.options)
+
     def train_many(self, given: Sequence[Given]) -> list[Learned]:
         """What :meth:`train` gives for each of these arguments, which start from the same parameters; stacked, where
         the module can be (:mod:`hanse.models._torch_many`)."""
         torch, kind = library(), np.int64 if self.task.outputs > 1 else np.float32
         start, X, _, _, how = given[0]
         found: dict[int, Learned] = {}
-        key = self.source, self.task, dumps(self.options)
+        key = self._key
         known = _WRITTEN_OUT.get(key) if _small(start, X) and not how.frozen else None
         run: AbstractContextManager[dict[str, Any]] = self._plan() if known is None else nullcontext({})
         with run as plan, _threads(start, X):
