@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import hanse
 from hanse.kinds import Answer
 from hanse.messages import dumps, loads
-from hanse.participants import AnswerColumns, Participants
+from hanse.participants import AnswerColumns, NumberColumn, Participants
 
 METRIC = st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.none(), st.integers(-9, 9))
 SAID = st.dictionaries(st.sampled_from(["loss", "auc", "n", "é"]), METRIC, max_size=3)
@@ -58,6 +58,19 @@ def test_answers_in_columns_are_what_was_answered(of: list[Any]) -> None:
         assert [type(value) for value in answer.metrics.values()] == [type(v) for v in other.metrics.values()]
     with pytest.raises(IndexError):
         found[len(given)]
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0, 2.5]), max_size=9))
+def test_a_column_is_the_numbers_that_were_added(of: list[float]) -> None:
+    found = NumberColumn("d")
+    for number in of:
+        found.append(number)
+    assert list(found) == of
+    assert found[1:3] == of[1:3]
+    assert [found[i] for i in range(-len(of), len(of))] == of * 2
+    assert found.nbytes == 8 * (len(of) if len(set(of)) > 1 else min(1, len(of)))
+    with pytest.raises(IndexError):
+        found[len(of)]
 
 
 def test_metrics_that_many_say_are_kept_once() -> None:

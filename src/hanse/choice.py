@@ -38,7 +38,7 @@ class Past:
     def of(record: Mapping[str, Json]) -> Past:
         """From the record of a step (:class:`hanse.rounds.Step` as JSON)."""
         parts: Mapping[str, Mapping[str, Json]] = record.get("participants") or {}
-        asked, failures = tuple(record.get("asked") or ()), dict(record.get("failures") or {})
+        asked, failures = record.get("asked") or (), dict(record.get("failures") or {})
         lines = {node: line for node, part in parts.items() if (line := part.get("line"))}
         answered = _Answered(parts)
         return Past(record["step"], record.get("round"), record.get("label", ""), asked, answered, failures, lines)

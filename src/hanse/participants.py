@@ -14,12 +14,60 @@ from hanse.messages import Json
 _SAYINGS = 256  # of the latest answers, which others may repeat
 
 
+class NumberColumn(Sequence[Any]):
+    """Numbers; as long as all are the same, one of them.
+
+    >>> steps = NumberColumn("q")
+    >>> for step in (3, 3, 4):
+    ...     steps.append(step)
+    >>> list(steps), steps.nbytes
+    ([3, 3, 4], 24)
+    """
+
+    __slots__ = ("_different", "_length", "_typecode", "_values")
+
+    def __init__(self, typecode: str) -> None:
+        self._typecode = typecode
+        self._values, self._length, self._different = array(typecode), 0, False
+
+    def append(self, number: float) -> None:
+        """One more."""
+        if self._length and not self._different and number != self._values[0]:
+            self._values *= self._length
+            self._different = True
+        if self._different or not self._length:
+            self._values.append(number)  # type: ignore[arg-type]
+        self._length += 1
+
+    @overload
+    def __getitem__(self, place: int) -> Any: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Any]: ...
+
+    def __getitem__(self, place: int | slice) -> Any:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(self._length))]
+        place = range(self._length)[place]
+        return self._values[place if self._different else 0]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._values) if self._different else map(self.__getitem__, range(self._length))
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def nbytes(self) -> int:
+        """Of what is kept."""
+        return len(self._values) * self._values.itemsize
+
+
 class AnswerColumns(Sequence[Answer]):
     """Answers in columns; each is made when it is looked at.
 
     >>> of = AnswerColumns([Answer("bonn", 2.0, {}, {"loss": 0.5}, 3), Answer("ulm", 1.0, {}, {"loss": 0.5}, 3)])
-    >>> of[1], of.weights
-    (Answer(node='ulm', weight=1.0, data={}, metrics={'loss': 0.5}, asked=3, claimed=0.0), array('d', [2.0, 1.0]))
+    >>> of[1], list(of.weights)
+    (Answer(node='ulm', weight=1.0, data={}, metrics={'loss': 0.5}, asked=3, claimed=0.0), [2.0, 1.0])
     """
 
     __slots__ = ("_claimed", "_data", "asked", "metrics", "nodes", "weights")
@@ -27,7 +75,7 @@ class AnswerColumns(Sequence[Answer]):
     def __init__(self, answers: Iterable[Answer] = ()) -> None:
         self.nodes: list[str] = []
         self._data: list[Mapping[str, Json]] = []
-        self.weights, self._claimed, self.asked = array("d"), array("d"), array("q")
+        self.weights, self._claimed, self.asked = NumberColumn("d"), NumberColumn("d"), NumberColumn("q")
         self.metrics = Metrics()
         for answer in answers:
             self.append(answer)
@@ -70,7 +118,7 @@ class Metrics:
     def __init__(self) -> None:
         self._names: list[tuple[str, ...]] = []
         self._known: dict[tuple[str, ...], int] = {}  # where each stands there
-        self._of, self._start, self._values = array("i"), array("q"), array("d")
+        self._of, self._start, self._values = NumberColumn("i"), array("q"), array("d")
         self._odd: dict[int, Mapping[str, Json]] = {}  # place to metrics that are not all floats
         self._said: dict[tuple[int, bytes], int] = {}  # what the latest said to where its values begin
 
@@ -101,7 +149,7 @@ class Metrics:
     @property
     def nbytes(self) -> int:
         """Of the columns."""
-        return _nbytes(self._of, self._start, self._values)
+        return self._of.nbytes + sum(len(column) * column.itemsize for column in (self._start, self._values))
 
 
 class Participants(Mapping[str, dict[str, Json]]):
@@ -148,9 +196,5 @@ class Participants(Mapping[str, dict[str, Json]]):
     @property
     def nbytes(self) -> int:
         """Of the columns, without the names of the nodes."""
-        weights = () if self._weights is None else (self._weights,)
-        return self._metrics.nbytes + _nbytes(self._seconds, self._asked, *weights)
-
-
-def _nbytes(*columns: array[Any]) -> int:
-    return sum(len(column) * column.itemsize for column in columns)
+        kept = self._metrics.nbytes + self._asked.nbytes + (0 if self._weights is None else self._weights.nbytes)
+        return kept + len(self._seconds) * self._seconds.itemsize

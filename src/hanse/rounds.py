@@ -373,7 +373,9 @@ class Loop:
                 continue
 
     def _open(self, step: int, ask: Ask, choice: Choice) -> Step:
-        record = Step(step, ask.label, ask.round, datetime.now(UTC).isoformat(), asked=list(choice.nodes))
+        everyone = self.nodes if isinstance(self.nodes, list) else list(self.nodes)
+        asked = everyone if choice.nodes == everyone else list(choice.nodes)  # one list for all steps that ask everyone
+        record = Step(step, ask.label, ask.round, datetime.now(UTC).isoformat(), asked=asked)
         if choice.reason:
             record.chosen = {"reason": choice.reason, "reasons": dict(choice.reasons)}
         if choice.left_out:

@@ -100,5 +100,5 @@ def test_a_broken_prediction_is_no_prediction() -> None:
 
 
 def test_spread_ignores_what_sites_do_not_report() -> None:
-    assert over_sites([{"auc": 0.5}, {"auc": None}, {"auc": "high"}], ["auc"]) == {}
-    assert over_sites([{"auc": 0.5}, {"auc": 0.7}, {}], ["auc"])["auc"]["sites"] == 2
+    assert over_sites(lambda: [{"auc": 0.5}, {"auc": None}, {"auc": "high"}], ["auc"]) == {}
+    assert over_sites(lambda: [{"auc": 0.5}, {"auc": 0.7}, {}], ["auc"])["auc"]["sites"] == 2

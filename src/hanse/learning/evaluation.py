@@ -11,7 +11,7 @@ import hashlib
 import inspect
 import math
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,22 +78,22 @@ def counts(task: Task, weighted: bool) -> Mapping[str, int | None]:
     return {ROWS: 1} if weighted else task.of.counts
 
 
-def over_sites(metrics: Iterable[Mapping[str, Json]], names: Iterable[str]) -> dict[str, dict[str, float]]:
-    """Smallest, largest and standard deviation over sites of each metric that two or more report.
+def over_sites(
+    metrics: Callable[[], Iterable[Mapping[str, Json]]], names: Iterable[str]
+) -> dict[str, dict[str, float]]:
+    """Smallest, largest and standard deviation over sites of each metric that two or more report. ``metrics`` gives
+    those of each site anew, so that of ten thousand one is looked at after the other.
 
-    >>> over_sites([{"loss": 1.0}, {"loss": 3.0}, {}], ["loss"])
+    >>> over_sites(lambda: [{"loss": 1.0}, {"loss": 3.0}, {}], ["loss"])
     {'loss': {'min': 1.0, 'max': 3.0, 'std': 1.0, 'sites': 2}}
     """
-    told = {name: array("d") for name in names}
-    for of_site in metrics:  # once: there may be ten thousand
-        for name, values in told.items():
-            if isinstance(value := of_site.get(name), (int, float)) and abs(value) < 1e100:
-                values.append(value)
-    return {
-        name: {"min": min(values), "max": max(values), "std": float(np.std(values)), "sites": len(values)}
-        for name, values in told.items()
-        if len(values) > 1
-    }
+    spread: dict[str, dict[str, float]] = {}
+    for name in names:
+        said = (of_site.get(name) for of_site in metrics())
+        values = array("d", (value for value in said if isinstance(value, (int, float)) and abs(value) < 1e100))
+        if len(values) > 1:
+            spread[name] = {"min": min(values), "max": max(values), "std": float(np.std(values)), "sites": len(values)}
+    return spread
 
 
 def summary(gathered: Gathered, task: Task, round: int) -> dict[str, Json]:
@@ -103,7 +103,7 @@ def summary(gathered: Gathered, task: Task, round: int) -> dict[str, Json]:
     sums = gathered.sums()
     if any(name not in sums or sums[name].shape != shape for name, (_, shape) in shapes(task, ROWS in sums).items()):
         raise Unusable({a.node: "its evaluation is not of the task that was agreed on" for a in gathered.answers})
-    spread = over_sites((a.metrics for a in gathered.answers), task.of.metrics)
+    spread = over_sites(lambda: (a.metrics for a in gathered.answers), task.of.metrics)
     reported, by_threshold = report(sums, task), getattr(task.of, THRESHOLDS, None)
     more = {} if by_threshold is None or "implausible" in reported else {THRESHOLDS: by_threshold(sums, task)}
     return {"round": round, **reported, "spread": spread, **rests_on(gathered), **more}
@@ -140,8 +140,8 @@ def _of_no_rows(task: Task) -> Mapping[str, Json]:
 def rests_on(gathered: Gathered) -> dict[str, Json]:
     """``{sites: {answered, of, which}}`` where not all nodes of the run answered: how many of how many, and a
     name that is the same for the same ones. {} where all did."""
-    answered = {answer.node for answer in gathered.answers}
-    if all(node in answered for node in gathered.nodes):
+    listed = [answer.node for answer in gathered.answers]
+    if listed == [*gathered.nodes] or not set(gathered.nodes) - (answered := {*listed}):
         return {}
     which = hashlib.sha256("\n".join(sorted(answered)).encode()).hexdigest()[:16]
     return {"sites": {"answered": len(answered), "of": len(gathered.nodes), "which": which}}
