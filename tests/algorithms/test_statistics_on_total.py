@@ -26,7 +26,7 @@ from hanse.experiment.analytics_result import FAResult
 from hanse.policy.statistics_minimum import StatisticsMinimum
 from hanse.queries import statistic
 from hanse.registry import names
-from hanse.statistics import variance
+from hanse.statistics import _total_curve, variance
 
 TOTAL = {"statistics_minimum": "total"}
 TERMS: dict[str, Any] = {"minimum": 10, "nodes": 3, "labels": {}, "withheld": {}, "edges": {}, "lacking": []}
@@ -290,6 +290,15 @@ def test_between_the_times_that_are_told_the_curve_lies_where_it_says(four: Any,
     between = asked.kaplan_meier("days", "e", grid=middle)["survival"]
     for told, before, after in zip(between, levels, levels[1:], strict=False):  # a constant hazard from one to the next
         assert told is None or float(told) == pytest.approx((before * after) ** 0.5)
+
+
+def test_at_a_time_that_is_told_the_curve_is_what_is_told() -> None:
+    """Of each fourth it was a last digit beside it, and so outside of its own range."""
+    rng = np.random.default_rng(0)
+    times, survival = np.sort(rng.uniform(1, 100, 50)), np.cumprod(1 - rng.uniform(0, 0.1, 50))
+    found: Any = _total_curve._on_grid(times, times, survival, [0.0] * 50, [1.0] * 50, np.arange(50, -1, -1))
+    assert found["survival"] == survival.tolist()
+    assert found["survival_range"] == np.stack([survival, survival], 1).tolist()
 
 
 def test_two_grids_tell_no_more_than_one(asked: Any) -> None:

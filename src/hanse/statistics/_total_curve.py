@@ -144,6 +144,7 @@ def _on_grid(
     most = np.where(before >= 0, survival[before], 1.0)
     least = np.append(survival, 0.0)[after]
     between = _with_constant_hazard(grid, np.concatenate([[0.0], times]), np.concatenate([[1.0], survival]))
+    between = np.clip(between, least, most)  # where it is told, it is what is told, and no logarithm's rounding beside
     useful = (most - least <= _survival.MOST) & (after < len(times))
     most_left, least_left = np.append(risk, 0)[after], np.append(risk, [0, 0])[after + 1]
     return {
