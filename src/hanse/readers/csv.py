@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 EXTENSIONS = (".csv", ".tsv", ".tab", ".txt")
 KIND = "tabular"
-CHUNK = 8 << 20  # bytes that a stream reads at a time
-WIDE, MOST = 8192, 8  # columns for which it reads one chunk more, up to so many: each piece takes its time a column
+CHUNK = 4 << 20  # bytes that a stream reads at a time
+WIDE, MOST = 4096, 16  # columns for which it reads one chunk more, up to so many: each piece takes its time a column
 LONGEST = 64 << 20  # bytes of one record; beyond it, a quote was surely never closed
 BOM = b"\xef\xbb\xbf"
 T = TypeVar("T")
