@@ -320,14 +320,10 @@ class Contributions:
             give_back()  # what the transfer held: the sum needs room now
         weights = [answer.weight if weighted else 1.0 for answer, _ in self.found]
         dtypes = {name: _type_of_sum(place.dtype, weighted, keep) for name, place in layout.items()}
-        small = [name for name in layout if dtypes[name] != np.int64]
-        if (
-            small
-            and len(small) == len(layout)
-            and sum(place.size for place in layout.values()) * len(self.found) <= _SMALL
-        ):
-            return self._added_in_order(layout, weights, divide, dtypes)
         totals = several({name: (place.size, dtypes[name]) for name, place in layout.items()})
+        numbers = sum(place.size for place in layout.values()) * len(self.found)
+        if 0 < numbers <= _SMALL and np.int64 not in dtypes.values():
+            return self._added_in_order(layout, weights, divide, totals)
         return {
             name[2:]: self._add(name, place, weights, divide, totals[name], dtypes[name] == np.int64)
             for name, place in layout.items()
@@ -407,7 +403,7 @@ class Contributions:
         layout: Mapping[str, ArrayPlace],
         weights: Sequence[float],
         divide: float,
-        dtypes: Mapping[str, np.dtype[Any]],
+        totals: Mapping[str, Array],
     ) -> dict[str, Array]:
         """The same sums, bit by bit, of so few numbers that each call takes longer than its arithmetic."""
         together, found = Together([record.arrays for _, record in self.found]), dict[str, Array]()
@@ -422,10 +418,10 @@ class Contributions:
                 total /= divide
             fine = math.isfinite(float(np.sum(total)))
             for (name, place), end in zip(layout.items(), ends, strict=True):
-                part = total[end - place.size : end].astype(dtypes[name])
+                puts(totals[name])(0, total[end - place.size : end])
                 if not fine:
-                    self._blame(name, place, part)
-                found[name[2:]] = part.reshape(place.shape)
+                    self._blame(name, place, totals[name])
+                found[name[2:]] = totals[name].reshape(place.shape)
         return found
 
     def _blame(self, name: str, place: ArrayPlace, total: Array) -> None:
