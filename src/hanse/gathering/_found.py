@@ -4,7 +4,6 @@ for the last of ten thousand takes little beside its arrays."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import overload
 
 from hanse.kinds import Answer
@@ -79,8 +78,9 @@ class Found:
         """What has come, in the order of nodes, and of one in that of the steps in which it was asked."""
         found = self.all()
         if isinstance(found, Columns):
-            in_turn = all(a <= b for a, b in pairwise(zip(found.answers.nodes, found.answers.asked, strict=True)))
-            return found if in_turn else Found(sorted(found, key=_place)).all()
+            order = sorted(range(len(found)), key=found.answers.asked.__getitem__)
+            order.sort(key=found.answers.nodes.__getitem__)
+            return Found(found[place] for place in order).all()  # one after the other: not all are made at once
         return tuple(sorted(found, key=_place))
 
 
