@@ -52,13 +52,13 @@ class Federation:
         async def handle(peer: str, message: Message, progress: Progress) -> Message:
             step, when = self.lost.get(node, (-1, ""))
             dies = message.body.data["step"] == step and message.body.data["op"] == "answer"
+            if dies:
+                del self.lost[node]
             if dies and when == "before it answers":
                 answerer.forget(self.run)
             reply = Message("reply", message.id, node, answerer.answer(message.body, self.bundle.content, progress))
-            if dies:
-                del self.lost[node]
-                if when == "after":
-                    answerer.forget(self.run)
+            if dies and when == "after":
+                answerer.forget(self.run)
             return reply
 
         return handle
