@@ -212,7 +212,8 @@ class Loop:
                     self.admission.seen(record.failures)
                 del gathered  # the next step's contributions go where these were
                 if told is None:
-                    failed += 1
+                    # one of which fewer nodes are left is no attempt that failed: there are as many such steps as nodes
+                    failed += not (anew is not None and 0 < len(enough) < len(asks))
                     record.status = "failed"
                     if anew is not None:  # other attempts would fail, too: it is left behind, with all that was asked
                         record.step = step + len(behind)

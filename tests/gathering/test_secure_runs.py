@@ -167,6 +167,27 @@ def test_a_tree_begins_anew_where_a_worker_is_lost_that_answered_beside_one_that
         assert [other.status for other in secure.rounds if other.step == step][-1] == "failed"
 
 
+def test_sites_that_are_lost_one_after_the_other_end_no_run_that_enough_are_left_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each of them costs a step that is left behind, and after four such steps in a row the run had failed."""
+    seven = {f"site-{k}": frame for k, frame in enumerate([*sites().values(), *sites(1).values()][:7])}
+    inner, gone, steps = Answerer.answer, [f"site-{k}" for k in range(5)], set[int]()
+
+    def answer(self: Answerer, task: Record, *others: Any, **more: Any) -> Record:
+        if "'forward': {" in str(task.data["ask"]) and task.data["op"] == "answer":
+            steps.add(task.data["step"])
+            if self.node in gone[: len(steps)]:
+                raise NodeFailed("the worker ran out of memory")
+        return inner(self, task, *others, **more)
+
+    monkeypatch.setattr(Answerer, "answer", answer)
+    given = {"model": "xgboost", "secure_threshold": 2, "test_fraction": 0.0}
+    found = learned(hanse.simulate(seven, wire="exact"), "secure", **given)
+    assert len([step for step in found.rounds if step.status == "failed"]) == 5 + 2  # and one of each tree after it
+    assert set(found.rounds[-1].participants) == {"site-5", "site-6"}
+
+
 def test_a_site_that_was_not_counted_grows_trees_with_the_others(
     federation: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -226,7 +226,7 @@ class ExactBoosting:
             times=state.times if grows else None,
             units=state.units,
             weight_unit=state.counting.weight_unit,
-            measures=schedule.measures,
+            measures=_measures(schedule),
             grows=grows,
             round=schedule.round + 1,
         )
@@ -244,7 +244,7 @@ class ExactBoosting:
         counts = {
             "rows": None,
             **_counts(state, "happened"),
-            **(evaluation.counts(task, weighted) if schedule.measures else {}),
+            **(evaluation.counts(task, weighted) if _measures(schedule) else {}),
         }
         return Ask(
             encode(question),
@@ -254,7 +254,7 @@ class ExactBoosting:
             to=state.took or schedule.whom,
             counts=counts,
             arrays=arrays,
-            sums=evaluation.shapes(task, weighted) if schedule.measures else {},
+            sums=evaluation.shapes(task, weighted) if _measures(schedule) else {},
             fault=partial(_fault, state.bins.starts, _boosting_state.most_bits(state)),
             whole=grows,
             checkpoint=schedule.round % CHECKPOINT_EVERY == 0,
@@ -263,7 +263,7 @@ class ExactBoosting:
     def _begun(self, state: State, gathered: Gathered) -> State:
         """After the first ask of a tree, or the one that only measures."""
         schedule, task = state.schedule, preparation.task(state.prepared)
-        if schedule.measures:
+        if _measures(schedule):
             entry = evaluation.summary(gathered, task, schedule.round)
             if schedule.phase == "evaluate":
                 state = replace(state, schedule=schedule.evaluated(entry), took=())
@@ -454,6 +454,12 @@ def _fault(starts: Array, bits: int, arrays: Mapping[str, Array]) -> str:
     if (totals != totals[:, :1]).any():
         return "its histograms do not add up: the sums over the bins of one column are not those of another"
     return ""
+
+
+def _measures(schedule: Schedule) -> bool:
+    """Whether the next step measures the trees: not where no rows are held out, as losses of none are no whole numbers
+    all the same, and a secure sum of them takes an exchange more."""
+    return schedule.measures and schedule.held_out
 
 
 def _counts(state: State, name: str) -> dict[str, None]:
