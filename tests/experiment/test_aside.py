@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import hanse
 from hanse.experiment import simulated_run
 from hanse.experiment.aside import Aside
-from hanse.messages import Record, digest
+from hanse.messages import Record, Spool, digest
 
 
 def test_records_come_back_as_they_were_whatever_their_arrays() -> None:
@@ -40,6 +41,22 @@ def test_its_room_is_written_over_when_all_of_it_is_free() -> None:
         assert (kept[7].arrays["a"] == record.arrays["a"]).all()
         del kept
         gc.collect(1)
+
+
+def test_room_that_could_not_be_written_is_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    aside, record = Aside(), Record({}, {"a": np.arange(1000)})
+    aside.put(record)
+
+    def full(spool: Spool, offset: int, chunk: memoryview) -> None:
+        raise OSError(errno.ENOSPC, "no space left on the device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Spool, "write", full)
+        with pytest.raises(OSError, match="no space left"):
+            aside.put(record)
+    gc.collect()
+    kept = aside.put(record)
+    assert aside.nbytes == kept.nbytes == 8000
 
 
 @pytest.mark.parametrize("gathering", ["plain", "secure"])

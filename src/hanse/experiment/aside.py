@@ -63,10 +63,11 @@ class Aside:
                 self.nbytes = 0
             start = self.nbytes
             self._used, self.nbytes = self._used + 1, start + layout.nbytes
+        lying = _Lying(layout, self, start)  # which frees its part also where that cannot be written
         for name, place in layout.places.items():
             raw = np.ascontiguousarray(record.arrays[name], place.dtype).reshape(-1).view(np.uint8).data
             self._file.write(start + place.offset, raw)
-        return _Lying(layout, self, start)
+        return lying
 
     def read(self, start: int, nbytes: int) -> memoryview:
         """So many bytes of the file."""
