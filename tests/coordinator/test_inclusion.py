@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ def test_what_a_node_sent_is_in_what_was_signed(tmp_path: Path, size: int) -> No
                 assert found.counted == tuple(range(len(steps)))
                 assert not found.problems
                 assert found.apart_s < 60  # both are of one clock here
-                late = [replace(e, time="2099-01-01T00:00:00+00:00") for e in logs[name].each()]
+                late = [e._replace(time="2099-01-01T00:00:00+00:00") for e in logs[name].each()]
                 assert included(raw, proof, late).apart_s > 1e9
             for who in ("sci", "op"):
                 await f.refused(who, "GET", f"{path}?client_id=a", None, 403)
