@@ -13,7 +13,7 @@ import hanse
 from hanse.experiment import crew
 from hanse.experiment.simulated_run import SimulatedRun
 from hanse.kinds import generator
-from hanse.learning.local import training
+from hanse.learning.local import Visit, training
 from hanse.learning.local_training import LocalTraining
 from hanse.learning.results import pass_seed, seed_of
 from hanse.messages import Record, digest
@@ -271,11 +271,12 @@ def test_whatever_fails_at_one_site_is_that_sites() -> None:
 
 def test_random_numbers_of_sites_that_train_together_are_those_that_each_has_by_itself() -> None:
     """Also where a site is at work in two threads, as nobody waits for what it was asked first."""
-    site = SimpleNamespace(node="a", config={"seed": 5}, cache={})
+    site = SimpleNamespace(node="a", config={"seed": 5}, cache={}, progress=lambda: None)
+    visit = Visit({}, {}, {}, {}, {"learning_rate": 0.1, "local_epochs": 1, "batch_size": 2})
 
     def drawn(round: int) -> tuple[list[int], Any]:
-        one = LocalTraining(site, None, training, None, round, {}, np.zeros((9, 1)), np.zeros(9))  # type: ignore[arg-type]
-        rng = one._rng_again()
+        one = LocalTraining(site, None, training, visit, round, {}, np.zeros((9, 1)), np.zeros(9))  # type: ignore[arg-type]
+        rng = LocalTraining.given_together([one])[0][3]
         pass_seed(rng)
         return rng.permutation(9).tolist(), rng
 

@@ -81,24 +81,21 @@ class LocalTraining(NamedTuple):
         """What the model's ``train_many`` is called with; what follows from a visit alone is made once for all sites
         that share it."""
         known: tuple[Visit, Training] | None = None
-        found = []
+        found, key = [], f"generators {threading.get_ident()}"
         for one in trainings:
-            if known is None or known[0] is not one.visit:
-                known = one.visit, one._how(one.term)
+            site, visit = one.site, one.visit
+            if known is None or known[0] is not visit:
+                known = visit, one._how(one.term)
             how = known[1]
-            if how.progress is not one.site.progress:
-                how = how._replace(progress=one.site.progress)
-            found.append((one.visit.common, one.X, one.y, one._rng_again(), how))
+            if how.progress is not site.progress:
+                how = how._replace(progress=site.progress)
+            # the generator of ``given``, which is the same object in the next round; each thread has its own, as what
+            # nobody waits for any more may still be at work in another
+            again: Callable[[str], np.random.Generator] | None = site.cache.get(key)
+            if again is None:
+                again = site.cache[key] = generators(int(site.config.get("seed", 0)), site.node, "train")
+            found.append((visit.common, one.X, one.y, again(str(one.round)), how))
         return found
-
-    def _rng_again(self) -> np.random.Generator:
-        """That of :meth:`given`, which is the same object in the next round. Each thread has its own: what nobody waits
-        for any more may still be at work in another."""
-        site, key = self.site, f"generators {threading.get_ident()}"
-        known: Callable[[str], np.random.Generator] | None = site.cache.get(key)
-        if known is None:
-            known = site.cache[key] = generators(int(site.config.get("seed", 0)), site.node, "train")
-        return known(str(self.round))
 
     @property
     def term(self) -> ProximalTerm | None:
