@@ -389,12 +389,13 @@ class SimulatedRun:
         jobs = [Job(node, task, self.bundle.content, alive) for node in nodes if node not in no]
         async for some, replies in crew.answer_many(jobs):
             came = self._count(task, sum([isinstance(reply, Record) for reply in replies]))
+            plainly = self._heard is None and came + len(replies) <= AWAKE  # all wait as they are
             for job, reply in zip(some, replies, strict=True):
-                if isinstance(reply, Record):
-                    came += 1
-                    found[job.node] = self._came(job.node, task, reply, came)
-                else:
+                if not isinstance(reply, Record):
                     found[job.node] = self._told(reply)
+                    continue
+                came += 1
+                found[job.node] = reply if plainly else self._came(job.node, task, reply, came)
         if self._stop.is_set():  # what each of them says of it is not what became of the step
             raise asyncio.CancelledError
         return [found[node] for node in nodes]

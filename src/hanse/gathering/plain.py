@@ -202,12 +202,12 @@ def came(node: str, asked: int, body: Record) -> tuple[Answer, Record]:
 
 
 def _answer(node: str, asked: int, data: Mapping[str, Json]) -> Answer:
-    weight = data["weight"]
-    if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+    weight, metrics, more = data["weight"], data["metrics"], data["data"]
+    if type(weight) is not float and (isinstance(weight, bool) or not isinstance(weight, (int, float))):
         raise ValueError("the weight is not a number")
-    if not math.isfinite(weight) or weight < 0:
+    weight = float(weight)
+    if not 0.0 <= weight < math.inf:
         raise ValueError(f"the weight is {weight}; expected a finite number of at least 0")
-    metrics, more = data["metrics"], data["data"]
     if not isinstance(metrics, dict) or not isinstance(more, dict):
         raise ValueError("metrics and data must be objects")
     if len(metrics) > _METRICS or not _printable(tuple(metrics)):
@@ -215,7 +215,7 @@ def _answer(node: str, asked: int, data: Mapping[str, Json]) -> Answer:
     for value in metrics.values():
         if type(value) is not float and value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise ValueError("a metric is a number or null")
-    return Answer(node, float(weight), more, metrics, asked, claimed=float(weight))
+    return Answer(node, weight, more, metrics, asked, weight)
 
 
 @lru_cache(64)  # all answers of many rounds have the same names
