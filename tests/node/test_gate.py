@@ -917,6 +917,26 @@ def test_runs_that_are_asked_in_turn_have_their_own_facts(tmp_path: Path) -> Non
     asyncio.run(main())
 
 
+def test_facts_of_a_run_follow_what_the_owner_registers_anew(tmp_path: Path) -> None:
+    """The very same rows under other tags, while the run is under way."""
+
+    async def main() -> None:
+        with_data(tmp_path)
+        async with running(tmp_path) as node:
+            await node.propose(data_bundle(tmp_path))
+            kept, known = node.agent.approvals.get("run-1"), node.agent.gate._known
+            first = (await known.facts(kept)).dataset
+            Catalogue(tmp_path).remove("visits")
+            with pytest.raises(NotFound, match="not here any more"):
+                await known.facts(kept)
+            Catalogue(tmp_path).add(tmp_path / "visits.csv", "visits", tags=["closed"])
+            then = (await known.facts(kept)).dataset
+            assert first is not None
+            assert then == dataclasses.replace(first, tags=("closed",))
+
+    asyncio.run(main())
+
+
 def test_facts_that_rules_see(tmp_path: Path) -> None:
     async def main() -> None:
         with_data(tmp_path)
