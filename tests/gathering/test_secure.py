@@ -53,6 +53,36 @@ def test_the_sum_is_the_plain_one(n: int) -> None:
         assert found.told["of"] == n
 
 
+@pytest.mark.parametrize("most", [1 << 19, 0])
+def test_words_are_added_as_they_come_unless_they_are_many(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def counted(size: int, dtype: np.dtype[Any]) -> Any:
+        made.append(size)
+        return np.empty(size, dtype)
+
+    monkeypatch.setattr("hanse.gathering._came._MEANWHILE", most)
+    monkeypatch.setattr("hanse.gathering.secure.empty", counted)
+    contributions = whole(4)
+    nodes = Nodes.signed(contributions)
+    equals(nodes.sum(), contributions)
+    assert bool(made) == (not most)  # room for a sum of what waited until all were in
+    made.clear()
+    nodes = Nodes.signed(contributions, after={("n001", "answer"): DIED})
+    equals(nodes.sum(), {n: c for n, c in contributions.items() if n != "n001"})
+    assert bool(made) == (not most)
+
+
+@pytest.mark.parametrize("odd", ["n000", "n001", "n003"])
+def test_who_sends_another_form_is_not_in_the_sum_whenever_it_comes(odd: str) -> None:
+    contributions = whole(4)
+    record = contributions[odd].record
+    other = replace(contributions[odd], record=Record(record.data, {**record.arrays, "more": np.arange(3)}))
+    found = Nodes.signed({**contributions, odd: other}).sum()
+    equals(found, {n: c for n, c in contributions.items() if n != odd})
+    assert "others than those" in found.failures[odd]
+
+
 @pytest.mark.parametrize("n", [110, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
 def test_many_nodes_with_neighbours_and_losses_in_every_exchange(n: int) -> None:
     contributions = whole(n, 3)

@@ -74,7 +74,7 @@ from hanse.errors import NodeFailed, RunFailed
 from hanse.gather import Exchange, Party
 from hanse.gathering import _groups
 from hanse.gathering._bound import TOLD, told_until
-from hanse.gathering._came import Blame, Came, Shares, body, came
+from hanse.gathering._came import Blame, Came, Running, Shares, add, body, came
 from hanse.gathering._keys import LOST
 from hanse.gathering._session import Member, layout, least, pair_sign
 from hanse.gathering._total import SOUND, UNCHECKED, Total, nothing
@@ -82,7 +82,7 @@ from hanse.kinds import Ask, Combine, Contribution, Gathered, Shapes
 from hanse.large_arrays import empty
 from hanse.messages import Array, Json, Record, dumps
 from hanse.privacy import keystream, neighbours
-from hanse.privacy.fixed_point import MOST_NODES, come, places, widths, word
+from hanse.privacy.fixed_point import MOST_NODES, places, widths, word
 from hanse.settings import Setting, either, number, one_of, whole
 
 COMBINES = frozenset({Combine.SUM})
@@ -184,12 +184,12 @@ class Secure:
             await self._set_up(asks, exchange, failures)
             among = sorted(node for node in asks if node in self._keys)
             whole = self._whole(ask, among)
-            answered, before = await self._answers(ask, asks, among, whole, exchange, failures)
+            answered, before, running = await self._answers(ask, asks, among, whole, exchange, failures)
             if before and before != tuple(among):
                 for node in {*among} - {*before}:
                     failures[node] = WITHOUT
                 among = list(before)
-                answered, before = await self._answers(ask, asks, among, whole, exchange, failures)
+                answered, before, running = await self._answers(ask, asks, among, whole, exchange, failures)
             left = self._grouped(self._again(self._alike(answered, failures), failures), failures)
             self._enough(left, among, ask.fewest)
             survivors, signatures, masks = sorted(left), None, list[tuple[bytes, int]]()
@@ -203,7 +203,10 @@ class Secure:
                 masks = self._masks(left, survivors, shown, failures)
             if first and len(survivors) < len(asks):  # too few for the run, perhaps: nodes forget a step that failed
                 self._keys = {}
-            return await asyncio.to_thread(self._summed, left, survivors, masks, among, failures, ask)
+            words = running.taken(survivors)
+            if words is not None and not masks:  # what is left is less than a change of threads
+                return self._summed(left, survivors, words, masks, among, failures, ask)
+            return await asyncio.to_thread(self._summed, left, survivors, words, masks, among, failures, ask)
         except _NoSum as error:
             self._keys, self._told = {}, set()  # the next attempt begins with fresh ones
             there = [n for n in among if (why := failures.get(n, LOST)) == LOST or told_until([why]) is not None]
@@ -287,8 +290,8 @@ class Secure:
         whole: bool,
         exchange: Exchange,
         failures: dict[str, str],
-    ) -> tuple[dict[str, Came], tuple[str, ...]]:
-        """What came; and where a sum of all or none was told of others before, of whom."""
+    ) -> tuple[dict[str, Came], tuple[str, ...], Running]:
+        """What came; where a sum of all or none was told of others before, of whom; and the sum of what came."""
         self._enough(dict.fromkeys(among), among, ask.fewest)
         told, most = [self._keys[node] for node in sorted(self._keys)], _most(ask)
         common: dict[str, Json] = {
@@ -304,7 +307,7 @@ class Secure:
         wrapped: dict[int, Record] = {}  # by ask: what goes to many is put together once
         for node in among:
             wrapped.setdefault(id(asks[node]), Record({**common, "ask": asks[node].data}, asks[node].arrays))
-        answered: dict[str, Came] = {}
+        answered, running = dict[str, Came](), Running()
         before: tuple[str, ...] = ()
         lost = False
         replies = exchange({n: wrapped[id(asks[n])] for n in among}, op="answer", need=ask.need)
@@ -316,7 +319,9 @@ class Secure:
                     if whole and [*said.data] == ["bound"]:
                         before = tuple(sorted(str(node) for node in said.data["bound"]))
                     else:
-                        answered[reply.node] = came(reply.node, reply.asked, said, self._how, most, whole)
+                        found = came(reply.node, reply.asked, said, self._how, most, whole)
+                        running.enter(found)
+                        answered[reply.node] = found
                 lost = lost or reply.error == LOST
                 if lost and not whole:
                     break  # the others' answers would have masks that never come off
@@ -325,7 +330,7 @@ class Secure:
         self._told |= answered.keys()
         if not {*before} <= {*among}:
             raise _NoSum(f"no sum was made: {TOLD}, of {', '.join(before)}, and is told of no others")
-        return answered, before
+        return answered, before, running
 
     @staticmethod
     def _alike(came: dict[str, Came], failures: dict[str, str]) -> dict[str, Came]:
@@ -400,6 +405,7 @@ class Secure:
         self,
         came: Mapping[str, Came],
         survivors: list[str],
+        words: Mapping[int, Array] | None,
         masks: Sequence[tuple[bytes, int]],
         among: list[str],
         failures: Mapping[str, str],
@@ -407,8 +413,11 @@ class Secure:
     ) -> Gathered:
         first = came[survivors[0]]
         codes = layout(dict(first.names), len(among), 1.0, first.rows, _most(ask), **self._how)
+        records = [came[node].record for node in survivors]
         words = {
-            bits: self._words(bits, size, [came[node].record for node in survivors], masks)
+            bits: self._unmasked(bits, empty(size, word(bits)), records, masks)
+            if words is None
+            else self._unmasked(bits, words[bits], (), masks)
             for bits, size in widths(list(codes.values())).items()
         }
         told = {
@@ -423,22 +432,17 @@ class Secure:
         return Total.of(nodes, dict(failures), arrays, told, lost)
 
     @staticmethod
-    def _words(bits: int, size: int, records: Sequence[Record], masks: Sequence[tuple[bytes, int]]) -> Array:
-        """Σ y less all masks, modulo 2 to their width."""
-        total = empty(size, word(bits))
+    def _unmasked(bits: int, total: Array, records: Sequence[Record], masks: Sequence[tuple[bytes, int]]) -> Array:
+        """Σ y less all masks, modulo 2 to their width, in ``total``; where there are no records, Σ y is there."""
         taken = [(seed, -sign) for seed, sign in masks]
 
         def part(start: int, stop: int) -> bool:
-            for low in range(start, stop, spans.BLOCK):
-                high = min(low + spans.BLOCK, stop)
-                into = total[low:high]
-                into[:] = come(records[0].arrays, bits, low, high)
-                for record in records[1:]:
-                    np.add(into, come(record.arrays, bits, low, high), out=into)
+            for low in range(start, stop, spans.BLOCK) if records else ():
+                add(total, records, bits, low, min(low + spans.BLOCK, stop))
             keystream.mask(total[start:stop], taken, start, bits)
             return True
 
-        spans.over(part, size)
+        spans.over(part, total.size)
         return total
 
 
