@@ -150,7 +150,10 @@ def _encode_whole(flat: Array, weight: float, how: Code, into: Array) -> None:
         most = max(abs(int(flat.max())), abs(int(flat.min())))  # as Python's: abs of the least int64 has no int64
         if most * max(1, abs(int(weight))) > how.largest:
             raise DataError(_beyond(how.largest))
-    np.multiply(flat, int(weight), out=into, dtype=into.dtype, casting="unsafe")
+    if weight == 1:
+        np.copyto(into, flat, casting="unsafe")
+    else:
+        np.multiply(flat, int(weight), out=into, dtype=into.dtype, casting="unsafe")
 
 
 def _encode_digits(flat: Array, weight: float, how: Code, into: Array) -> None:
