@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hanse import noised, subjects
 from hanse.algorithms.noisy_gradients import clipped_gradient
-from hanse.answers import Answerer
+from hanse.answers import Answerer, ReadTask
 from hanse.bundle import freeze
 from hanse.config import RunConfig
 from hanse.convex import Convex, logistic
@@ -104,7 +104,7 @@ def asked(strategy: str, **config: Any) -> Any:
     owner: dict[str, Json] = {"minimum_cell": 10, "minimum_count": 5, "secure_aggregation_nodes": 3}
     answerer = Answerer("alpha", lambda bundle: table, owner, subject=lambda bundle: ("who", 6))
     task = {"run": "r", "step": 0, "exchange": 0, "op": "answer", "combine": "sum", "ask": {}}
-    return answerer.asked(Record(task), bundle.content).site
+    return answerer.asked(ReadTask.of(Record(task)), bundle.content).site
 
 
 def test_minimum_counts_are_of_so_many_rows_that_they_are_of_as_many_persons() -> None:
