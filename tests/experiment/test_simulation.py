@@ -17,6 +17,7 @@ from experiment import sites
 from hanse import large_arrays, policy
 from hanse.errors import ConfigError, Conflict, DataError, NodeFailed, NotFound, Refused, RunFailed
 from hanse.experiment.results import Result
+from hanse.experiment.simulated_run import SimulatedRun
 from hanse.facts import Facts, RunFacts
 from hanse.messages import Array, digest, dump
 from hanse.prediction import Unfamiliar
@@ -387,6 +388,31 @@ def test_all_sites_failing_shows_the_mistake(monkeypatch: pytest.MonkeyPatch) ->
         experiment.result()
     chain: Any = caught.value.__cause__
     assert chain is not None
+
+
+def test_who_asks_for_no_steps_sleeps_through_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever wakes in this process takes a turn from the run."""
+    slept, heard, begin = {"steps": 0, "turns": 0}, list[Any](), SimulatedRun.start
+
+    def start(run: SimulatedRun) -> None:
+        def counted(name: str, wait: Any) -> Any:
+            def again() -> Any:
+                slept[name] += 1
+                return wait()
+
+            return again
+
+        for name, news in (("steps", run._news), ("turns", run._turns)):
+            monkeypatch.setattr(news, "wait", counted(name, news.wait))
+        begin(run)
+
+    monkeypatch.setattr(SimulatedRun, "start", start)
+    with hanse.simulate(sites.cancer()) as federation:
+        federation.experiment(model="sgd_classifier", target="disease", rounds=9).run(progress=False)
+        assert slept["steps"] == 0
+        assert slept["turns"] <= 2  # until it runs, and to its end
+        federation.experiment(model="sgd_classifier", target="disease", rounds=2).propose().wait(False, heard.append)
+    assert {1, 2} <= {update.step.round for update in heard if update.step is not None}
 
 
 def test_cancel_ends_a_long_run_at_once() -> None:

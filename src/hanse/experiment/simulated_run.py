@@ -98,7 +98,8 @@ class SimulatedRun:
         self.rejected: dict[str, str] = {}  # node to why its owner's settings say no
         self.steps: list[Step] = []
         self._updates: list[Happening] = []
-        self._news = threading.Condition()
+        lock = threading.RLock()  # of both; who asks for no steps sleeps through them, and takes no turn from the run
+        self._news, self._turns = threading.Condition(lock), threading.Condition(lock)
         self._stop = threading.Event()
         self._error: BaseException | None = None
         self._final: Record | None = None
@@ -111,17 +112,18 @@ class SimulatedRun:
         """Begins the run, in a thread of its own."""
         self._thread.start()
 
-    def watch(self) -> Iterator[Happening]:
+    def watch(self, steps: bool = True) -> Iterator[Happening]:
         """See :meth:`hanse.experiment.seam.Backend.watch`."""
-        seen = 0
+        seen, news = 0, self._news if steps else self._turns
         while True:
-            with self._news:
+            with news:
                 while len(self._updates) == seen:
-                    self._news.wait()
+                    news.wait()
                 fresh = self._updates[seen:]
             seen += len(fresh)
             for update in fresh:
-                yield update
+                if steps or update.step is None:
+                    yield update
                 if update.state in ENDED:
                     return
 
@@ -200,6 +202,8 @@ class SimulatedRun:
             cause = None if isinstance(self._error, HanseError) else self._error
             self._updates.append(Happening(state, step, reason=reason, cause=cause if state == "failed" else None))
             self._news.notify_all()
+            if step is None:
+                self._turns.notify_all()
 
     def _go(self) -> None:
         try:

@@ -224,8 +224,7 @@ class Simulation:
         }
 
     def watch(self, run_id: str, steps: bool = True) -> Iterator[Happening]:
-        watching = self._run(run_id).watch()
-        return watching if steps else (update for update in watching if update.step is None)
+        return self._run(run_id).watch(steps)
 
     def cancel(self, run_id: str) -> None:
         self._run(run_id).cancel()
