@@ -17,7 +17,7 @@ from experiment import sites
 from hanse import large_arrays, policy
 from hanse.errors import ConfigError, Conflict, DataError, NodeFailed, NotFound, Refused, RunFailed
 from hanse.experiment.results import Result
-from hanse.experiment.simulated_run import SimulatedRun
+from hanse.experiment.simulated_run import MOMENT, SimulatedRun
 from hanse.facts import Facts, RunFacts
 from hanse.messages import Array, digest, dump
 from hanse.prediction import Unfamiliar
@@ -390,29 +390,37 @@ def test_all_sites_failing_shows_the_mistake(monkeypatch: pytest.MonkeyPatch) ->
     assert chain is not None
 
 
-def test_who_asks_for_no_steps_sleeps_through_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_looks_at_steps_takes_few_turns_from_the_run_and_who_does_not_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Whoever wakes in this process takes a turn from the run."""
-    slept, heard, begin = {"steps": 0, "turns": 0}, list[Any](), SimulatedRun.start
+    slept, heard, begin = list[tuple[str, float | None]](), list[Any](), SimulatedRun.start
 
     def start(run: SimulatedRun) -> None:
-        def counted(name: str, wait: Any) -> Any:
-            def again() -> Any:
-                slept[name] += 1
-                return wait()
+        def noted(name: str, wait: Any) -> Any:
+            def again(timeout: float | None = None) -> Any:
+                slept.append((name, timeout))
+                return wait(timeout)
 
             return again
 
         for name, news in (("steps", run._news), ("turns", run._turns)):
-            monkeypatch.setattr(news, "wait", counted(name, news.wait))
+            monkeypatch.setattr(news, "wait", noted(name, news.wait))
         begin(run)
 
     monkeypatch.setattr(SimulatedRun, "start", start)
     with hanse.simulate(sites.cancer()) as federation:
-        federation.experiment(model="sgd_classifier", target="disease", rounds=9).run(progress=False)
-        assert slept["steps"] == 0
-        assert slept["turns"] <= 2  # until it runs, and to its end
-        federation.experiment(model="sgd_classifier", target="disease", rounds=2).propose().wait(False, heard.append)
-    assert {1, 2} <= {update.step.round for update in heard if update.step is not None}
+        asked = {"model": "sgd_classifier", "target": "disease", "rounds": 9}
+        federation.experiment(**asked).run(progress=False)
+        assert set(slept) == {("turns", None)}
+        assert len(slept) <= 2  # until it runs, and to its end
+        slept.clear()
+        federation.experiment(**asked).propose().wait(False, heard.append)
+    rounds = [update.step.round for update in heard if update.step is not None and update.step.label == "train"]
+    assert rounds == list(range(1, 10))
+    assert heard[-1].state == "completed"
+    looks = sum(name == "steps" for name, _ in slept)
+    assert looks <= slept.count(("turns", MOMENT)) + 2  # nobody waits for the next step before a moment is over
 
 
 def test_cancel_ends_a_long_run_at_once() -> None:

@@ -42,6 +42,7 @@ from hanse.transports.local import LocalTransport
 
 ASIDE_BYTES = 256  # an answer with less stays in memory: to know where it lies in the file takes as much
 Heard = Callable[[str, Record, Record], None]  # of a site, what it was asked and what it replied, as it left it
+MOMENT = 0.02  # s; who looks at steps sees those of a moment together, as each look takes a turn from the run
 AWAKE = 100  # virtual sites that keep their rows at hand; and answers to one ask that wait for others in memory
 ABREAST = 2 * COHORT  # the fewest that are asked at a time: whole cohorts, so who is computed with whom stays
 
@@ -117,6 +118,8 @@ class SimulatedRun:
         seen, news = 0, self._news if steps else self._turns
         while True:
             with news:
+                if seen and steps and self._updates[-1].step is not None:
+                    self._turns.wait(MOMENT)
                 while len(self._updates) == seen:
                     news.wait()
                 fresh = self._updates[seen:]
