@@ -61,7 +61,7 @@ def test_words_are_added_as_they_come_unless_they_are_many(most: int, monkeypatc
         made.append(size)
         return np.empty(size, dtype)
 
-    monkeypatch.setattr("hanse.gathering._came._MEANWHILE", most)
+    monkeypatch.setattr("hanse.gathering._masked_sum._MEANWHILE", most)
     monkeypatch.setattr("hanse.gathering.secure.empty", counted)
     contributions = whole(4)
     nodes = Nodes.signed(contributions)

@@ -74,8 +74,9 @@ from hanse.errors import NodeFailed, RunFailed
 from hanse.gather import Exchange, Party
 from hanse.gathering import _groups
 from hanse.gathering._bound import TOLD, told_until
-from hanse.gathering._came import Blame, Came, Running, Shares, add, body, came
+from hanse.gathering._came import Blame, Came, Shares, body, came
 from hanse.gathering._keys import LOST
+from hanse.gathering._masked_sum import Running, add
 from hanse.gathering._session import Member, layout, least, pair_sign
 from hanse.gathering._total import SOUND, UNCHECKED, Total, nothing
 from hanse.kinds import Ask, Combine, Contribution, Gathered, Shapes
