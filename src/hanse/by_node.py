@@ -3,9 +3,10 @@ thousand virtual sites take the memory of a few columns."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, overload
 
 V = TypeVar("V")
 
@@ -39,6 +40,28 @@ class ByNode(Mapping[str, V]):
 
     def __len__(self) -> int:
         return len(self.nodes)
+
+
+class ByPlace(Sequence[V]):
+    """Of nodes in some order, what :meth:`at` gives of the one at a place."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def at(self, place: int) -> V:
+        """What is known of the one at this place, counted from 0 and below the length."""
+
+    @overload
+    def __getitem__(self, place: int) -> V: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[V]: ...
+
+    def __getitem__(self, place: int | slice) -> V | list[V]:
+        places = range(len(self))[place]
+        return self.at(places) if isinstance(places, int) else [self.at(one) for one in places]
+
+    def __iter__(self) -> Iterator[V]:
+        return map(self.at, range(len(self)))
 
 
 def place_of(nodes: Sequence[str], node: object) -> int | None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import Any
 
-from hanse.by_node import place_of
+from hanse.by_node import ByPlace, place_of
 from hanse.kinds import Answer
 from hanse.messages import Json
 
 _SAYINGS = 256  # of the latest answers, which others may repeat
 
 
-class NumberColumn(Sequence[Any]):
+class NumberColumn(ByPlace[Any]):
     """Numbers; as long as all are the same, one of them.
 
     >>> steps = NumberColumn("q")
@@ -24,34 +24,22 @@ class NumberColumn(Sequence[Any]):
     ([3, 3, 4], 24)
     """
 
-    __slots__ = ("_different", "_length", "_typecode", "_values")
+    __slots__ = ("_length", "_values")
 
     def __init__(self, typecode: str) -> None:
-        self._typecode = typecode
-        self._values, self._length, self._different = array(typecode), 0, False
+        self._values, self._length = array(typecode), 0
 
     def append(self, number: float) -> None:
         """One more."""
-        if self._length and not self._different and number != self._values[0]:
+        if len(self._values) == 1 and number != self._values[0]:
             self._values *= self._length
-            self._different = True
-        if self._different or not self._length:
+            self._values.append(number)  # type: ignore[arg-type]
+        elif len(self._values) != 1:
             self._values.append(number)  # type: ignore[arg-type]
         self._length += 1
 
-    @overload
-    def __getitem__(self, place: int) -> Any: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Any]: ...
-
-    def __getitem__(self, place: int | slice) -> Any:
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(self._length))]
-        place = range(self._length)[place]
-        return self._values[place if self._different else 0]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._values) if self._different else map(self.__getitem__, range(self._length))
+    def at(self, place: int) -> Any:
+        return self._values[place if len(self._values) > 1 else 0]
 
     def __len__(self) -> int:
         return self._length
@@ -62,7 +50,7 @@ class NumberColumn(Sequence[Any]):
         return len(self._values) * self._values.itemsize
 
 
-class AnswerColumns(Sequence[Answer]):
+class AnswerColumns(ByPlace[Answer]):
     """Answers in columns; each is made when it is looked at.
 
     >>> of = AnswerColumns([Answer("bonn", 2.0, {}, {"loss": 0.5}, 3), Answer("ulm", 1.0, {}, {"loss": 0.5}, 3)])
@@ -89,22 +77,9 @@ class AnswerColumns(Sequence[Answer]):
         self.asked.append(answer.asked)
         self.metrics.append(answer.metrics)
 
-    def _at(self, place: int) -> Answer:
+    def at(self, place: int) -> Answer:
         node, weight, data = self.nodes[place], self.weights[place], self._data[place]
         return Answer(node, weight, data, self.metrics.at(place), self.asked[place], self._claimed[place])
-
-    @overload
-    def __getitem__(self, place: int) -> Answer: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Answer]: ...
-
-    def __getitem__(self, place: int | slice) -> Answer | list[Answer]:
-        if isinstance(place, slice):
-            return [self._at(i) for i in range(*place.indices(len(self)))]
-        return self._at(range(len(self))[place])
-
-    def __iter__(self) -> Iterator[Answer]:
-        return map(self._at, range(len(self)))
 
     def __len__(self) -> int:
         return len(self.nodes)

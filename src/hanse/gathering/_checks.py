@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import Unusable
-from hanse.kinds import Answer, Shapes
+from hanse.gathering._found import Pair
+from hanse.kinds import Shapes
 from hanse.messages import Array, ArrayPlace, Layout, Record, Under, block
 from hanse.spans import BLOCK
 
-Found = Sequence[tuple[Answer, Record]]
 Forms = Mapping[str, tuple[np.dtype[Any], tuple[int | None, ...]]]  # array name to dtype and shape; None: any length
 
 
-def beyond(found: Found, counts: Mapping[str, int | None], rows: Mapping[str, float]) -> dict[str, str]:
+def beyond(found: Sequence[Pair], counts: Mapping[str, int | None], rows: Mapping[str, float]) -> dict[str, str]:
     """Counts: the nodes with a number in ``counts`` (:attr:`hanse.kinds.Ask.counts`) that is not from 0 to
     the ``rows`` that the node declared."""
     wrong, names = {}, [f"{prefix}{name}" for name in counts for prefix in ("a.", "s.")]
@@ -39,7 +39,7 @@ def beyond(found: Found, counts: Mapping[str, int | None], rows: Mapping[str, fl
     return wrong
 
 
-def not_finite(found: Found, name: str, place: ArrayPlace) -> dict[str, str]:
+def not_finite(found: Sequence[Pair], name: str, place: ArrayPlace) -> dict[str, str]:
     """Finite: the nodes whose array ``name`` holds NaN, infinity, or numbers too large to be added."""
     guilty, most = {}, np.finfo(np.float64).max / (4 * len(found))
     for answer, record in found:
@@ -53,7 +53,7 @@ def not_finite(found: Found, name: str, place: ArrayPlace) -> dict[str, str]:
     return guilty
 
 
-def unsound(found: Found, places: Mapping[str, ArrayPlace]) -> dict[str, str]:
+def unsound(found: Sequence[Pair], places: Mapping[str, ArrayPlace]) -> dict[str, str]:
     """Finite: the nodes of which one of these arrays holds NaN or infinity, for contributions that do not add."""
     guilty = {}
     for answer, record in found:
@@ -64,14 +64,14 @@ def unsound(found: Found, places: Mapping[str, ArrayPlace]) -> dict[str, str]:
     return guilty
 
 
-def sound(found: Found, prefix: str, fault: Callable[[Mapping[str, Array]], str]) -> None:
+def sound(found: Sequence[Pair], prefix: str, fault: Callable[[Mapping[str, Array]], str]) -> None:
     """Sound: raises ``Unusable`` for those whose arrays cannot be true (:attr:`hanse.kinds.Ask.fault`)."""
     said = {answer.node: fault(Under(record.arrays, prefix)) for answer, record in found}
     if any(said.values()):
         raise Unusable({node: reason for node, reason in said.items() if reason})
 
 
-def layout(found: Found, prefix: str, wanted: Shapes | None) -> Mapping[str, ArrayPlace]:
+def layout(found: Sequence[Pair], prefix: str, wanted: Shapes | None) -> Mapping[str, ArrayPlace]:
     """Layout: that of the arrays with this ``prefix``, as it was asked for, or else as most contributions
     have it; the others are unusable. Where no layout is that of most, nobody can say who is right, and none
     of them is used. Raises ``Unusable``."""

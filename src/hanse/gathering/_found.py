@@ -3,9 +3,9 @@ for the last of ten thousand takes little beside its arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import overload
+from collections.abc import Iterable, Mapping, Sequence
 
+from hanse.by_node import ByPlace
 from hanse.kinds import Answer
 from hanse.messages import Array, Json, Record
 from hanse.participants import AnswerColumns
@@ -16,8 +16,8 @@ _NONE: Mapping[str, Array] = {}
 SAID: Mapping[str, Json] = {}  # beside the arrays, once the answer holds it: replies wait without it
 
 
-class Columns(Sequence[Pair]):
-    """AnswerColumns and the arrays of each; the two are put together when they are looked at."""
+class Columns(ByPlace[Pair]):
+    """The answers in columns, and the arrays of each."""
 
     __slots__ = ("_arrays", "answers")
 
@@ -30,19 +30,8 @@ class Columns(Sequence[Pair]):
         self.answers.append(answer)
         self._arrays.append(record.arrays or _NONE)  # one object
 
-    @overload
-    def __getitem__(self, place: int) -> Pair: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Pair]: ...
-
-    def __getitem__(self, place: int | slice) -> Pair | list[Pair]:
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
+    def at(self, place: int) -> Pair:
         return self.answers[place], Record(SAID, self._arrays[place])
-
-    def __iter__(self) -> Iterator[Pair]:
-        for answer, arrays in zip(self.answers, self._arrays, strict=True):
-            yield answer, Record(SAID, arrays)
 
     def __len__(self) -> int:
         return len(self._arrays)
