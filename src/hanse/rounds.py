@@ -246,9 +246,7 @@ class Loop:
                     kept = time.perf_counter() if keep else kept
                     writing = asyncio.ensure_future(self.journal.step(record, state, keep))
                 if anew is not None:
-                    await (
-                        writing
-                    )  # else a coordinator that is killed now would ask this step again, and then other ones
+                    await writing  # who is killed before it is kept would ask this step again, and then other ones
                 if told is None:
                     self._check_waiting(record, sky.waiting)
                 if failed > self.config.max_failed_rounds:
