@@ -39,6 +39,7 @@ class NumberColumn(ByPlace[Any]):
         self._length += 1
 
     def at(self, place: int) -> Any:
+        """The number at this place."""
         return self._values[place if len(self._values) > 1 else 0]
 
     def __len__(self) -> int:
@@ -78,6 +79,7 @@ class AnswerColumns(ByPlace[Answer]):
         self.metrics.append(answer.metrics)
 
     def at(self, place: int) -> Answer:
+        """The answer at this place."""
         node, weight, data = self.nodes[place], self.weights[place], self._data[place]
         return Answer(node, weight, data, self.metrics.at(place), self.asked[place], self._claimed[place])
 

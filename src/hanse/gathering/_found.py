@@ -31,6 +31,7 @@ class Columns(ByPlace[Pair]):
         self._arrays.append(record.arrays or _NONE)  # one object
 
     def at(self, place: int) -> Pair:
+        """The answer at this place, and its arrays."""
         return self.answers[place], Record(SAID, self._arrays[place])
 
     def __len__(self) -> int:
