@@ -38,6 +38,28 @@ def optimizer(module, learning_rate):
 )
 DROPOUT = PLAIN.replace("torch.nn.Tanh()", "torch.nn.Dropout(0.5)")
 BUFFERS = PLAIN.replace("torch.nn.Tanh()", "torch.nn.BatchNorm1d(5)")
+GRADIENT_HOOK = PLAIN.replace(
+    "    return", "    first.weight.register_hook(lambda gradient: 0.1 * gradient)\n    return"
+)
+FORWARD_HOOK = PLAIN.replace("    return", "    first.register_forward_hook(lambda part, x, out: 2 * out)\n    return")
+OWN_FORWARD = PLAIN.replace(
+    "    return", "    usual = first.forward\n    first.forward = lambda x: 2 * usual(x)\n    return"
+)
+COUNTING = """
+import torch
+
+class Network(torch.nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.layer, self.steps = torch.nn.Linear(inputs, outputs), 0
+
+    def forward(self, x):
+        self.steps += self.training
+        return self.layer(x) / (self.steps if self.training else 1)
+
+def build(task, options):
+    return Network(len(task.features), task.outputs).eval()
+"""
 BROKEN = (
     PLAIN
     + """
@@ -129,8 +151,9 @@ def test_several_classes() -> None:
     near(run(False, classes=3), run(True, classes=3))
 
 
-@pytest.mark.parametrize("source", [CUSTOM, NORMALISED], ids=["loss", "layers"])
-def test_any_loss_and_any_layer(source: str) -> None:
+@pytest.mark.parametrize("source", [CUSTOM, NORMALISED, COUNTING], ids=["loss", "layers", "counting"])
+def test_any_loss_and_any_layer(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_torch_many, "_CACHED", 100)  # of few parameters, in several parts
     together = run(True, source)
     near(run(False, source), together)
     assert any("trained together" in warning for warning in together.warnings)
@@ -168,7 +191,11 @@ def test_sites_are_asked_in_one_call_where_none_can_be_late(late: bool, monkeypa
         )
 
 
-@pytest.mark.parametrize("source", [OPTIMISER, DROPOUT, BUFFERS], ids=["optimiser", "dropout", "buffers"])
+@pytest.mark.parametrize(
+    "source",
+    [OPTIMISER, DROPOUT, BUFFERS, GRADIENT_HOOK, FORWARD_HOOK, OWN_FORWARD],
+    ids=["optimiser", "dropout", "buffers", "gradient hook", "forward hook", "own forward"],
+)
 def test_what_cannot_be_stacked_is_trained_site_by_site(source: str) -> None:
     assert digest(run(False, source).record) == digest(run(True, source).record)
 

@@ -70,23 +70,16 @@ def tied() -> Any:
     return torch.nn.Sequential(layer, torch.nn.Tanh(), layer, torch.nn.Linear(COLUMNS, 1))
 
 
-def hooked() -> Any:
-    module = torch.nn.Linear(COLUMNS, 1)
-    module.register_forward_hook(lambda *seen: None)
-    return module
-
-
 @pytest.mark.parametrize(
     "make",
     [
         tied,
-        hooked,
         lambda: torch.nn.Sequential(torch.nn.Linear(COLUMNS, 1), torch.nn.ELU()),
         lambda: torch.nn.Sequential(torch.nn.Linear(COLUMNS, COLUMNS), torch.nn.ReLU(inplace=True)),
         lambda: torch.nn.Linear(COLUMNS, 2),
         lambda: torch.nn.Sequential(torch.nn.Tanh()),
     ],
-    ids=["one layer twice", "hook", "another function", "in its place", "other outputs", "no layer"],
+    ids=["one layer twice", "another function", "in its place", "other outputs", "no layer"],
 )
 def test_what_is_not_written_out_is_left_to_autograd(make: Any) -> None:
     assert written_out(torch, make(), TASKS["two classes"]) is None

@@ -129,7 +129,7 @@ class TorchModule:
         known = _WRITTEN_OUT.get(key) if _small(start, X) and not how.frozen else None
         run: AbstractContextManager[dict[str, Any]] = self._plan() if known is None else nullcontext({})
         with run as plan, _threads(start, X):
-            module = self._build(plan) if known is None else known[0]
+            module = self._build(plan).train() if known is None else known[0]
             if known is not None or (_small(start, X) and stackable(module, plan, given[0])):
                 own, descent = plan.get("loss"), None if known is None else known[1]
                 if descent is None and own is None:
@@ -140,7 +140,9 @@ class TorchModule:
                 divided = descent is not None
                 if descent is None:
                     loss_of = own or _loss(self.task)
-                    descent = mapped(torch, module, lambda output, y: loss_of(self._shaped(output), y))
+                    descent = mapped(
+                        torch, lambda: self._build(plan).train(), lambda output, y: loss_of(self._shaped(output), y)
+                    )
                 alike: dict[tuple[float, ...], list[int]] = {}
                 same, key_of = None, tuple[float, ...]()
                 for place, (_, _, y, _, how) in enumerate(given):

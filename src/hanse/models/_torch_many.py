@@ -29,8 +29,13 @@ _SINGLE = ("ReLU", "Tanh", "Sigmoid", "Identity", "LeakyReLU", "ELU", "SELU", "G
 
 
 def stackable(module: Any, plan: Mapping[str, Any], given: Given) -> bool:
-    """Whether the trainings of this module can be stacked."""
+    """Whether the trainings of this module can be stacked. Hooks and a ``forward`` of one object's own hang on the
+    parameters and layers themselves, which what is stacked passes by."""
     random = any("Dropout" in type(part).__name__ for part in module.modules())
+    hooked = any(
+        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or "forward" in vars(part)
+        for part in module.modules()
+    ) or any(p._backward_hooks or p._post_accumulate_grad_hooks for p in module.parameters())
     own = (
         "optimizer" in plan
         or "sent" in plan
@@ -38,17 +43,23 @@ def stackable(module: Any, plan: Mapping[str, Any], given: Given) -> bool:
         or "device" in plan
         or hasattr(module, "training_step")
     )
-    return not own and not random and not list(module.buffers()) and not given[4].frozen
+    return not own and not random and not hooked and not list(module.buffers()) and not given[4].frozen
 
 
-def mapped(torch: Any, module: Any, loss_of: Callable[[Any, Any], Any]) -> Descent:
+def mapped(torch: Any, build: Callable[[], Any], loss_of: Callable[[Any, Any], Any]) -> Descent:
     """The steps of any module, of which ``loss_of`` takes one site's output and targets. Meanwhile the parameters of
-    these sites lie in the module itself: no two threads can compute with it."""
+    these sites lie in the module itself: no two threads can compute with it. It is built anew for those who take their
+    steps together, as for a site that trains by itself: it may count its steps."""
 
-    def one(parameters: Stacked, x: Any, y: Any) -> Any:
-        return loss_of(torch.func.functional_call(module, parameters, (x,)), y)
+    def begun() -> Callable[[Stacked, Any, Any], Any]:
+        module = build()
 
-    return _differentiated(torch, module, torch.func.vmap(one))
+        def one(parameters: Stacked, x: Any, y: Any) -> Any:
+            return loss_of(torch.func.functional_call(module, parameters, (x,)), y)
+
+        return torch.func.vmap(one)  # type: ignore[no-any-return]
+
+    return _differentiated(torch, build(), begun)
 
 
 def multiplied(torch: Any, module: Any, outputs: int, each: Callable[[Any, Any], Any]) -> Descent | None:
@@ -63,8 +74,7 @@ def multiplied(torch: Any, module: Any, outputs: int, each: Callable[[Any, Any],
     single = {getattr(nn, name) for name in _SINGLE}
     plain = all(type(layer) is nn.Linear or type(layer) in single for layer in layers)
     linear = [layer for layer in layers if type(layer) is nn.Linear]
-    hooked = any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in module.modules())
-    if not plain or hooked or not linear or linear[-1].out_features != outputs:
+    if not plain or not linear or linear[-1].out_features != outputs:
         return None
     names = {id(parameter): name for name, parameter in module.named_parameters()}
 
@@ -80,14 +90,16 @@ def multiplied(torch: Any, module: Any, outputs: int, each: Callable[[Any, Any],
         scores = x.flatten(0, 1) if outputs > 1 else x.flatten()
         return each(scores, y.flatten()).reshape(y.shape).mean(1)
 
-    return _differentiated(torch, module, losses)
+    return _differentiated(torch, module, lambda: losses)
 
 
-def _differentiated(torch: Any, module: Any, losses: Callable[[Stacked, Any, Any], Any]) -> Descent:
-    """By autograd, from what gives the (sites,) losses."""
+def _differentiated(torch: Any, module: Any, begun: Callable[[], Callable[[Stacked, Any, Any], Any]]) -> Descent:
+    """By autograd, from what gives the (sites,) losses, made anew for those who begin together."""
     names = [name for name, p in module.named_parameters() if p.requires_grad]
 
     def begin(w: Stacked, update: Update) -> Step:
+        losses = begun()
+
         def step(x: Any, y: Any) -> Any:
             with torch.enable_grad():
                 leaves = {name: w[name].detach().requires_grad_() for name in names}

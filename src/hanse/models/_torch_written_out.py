@@ -47,10 +47,9 @@ def written_out(torch: Any, module: Any, task: Task) -> Descent | None:
     layers: Sequence[Any] = list(module) if type(module) is nn.Sequential else [module]
     linear = [layer for layer in layers if type(layer) is nn.Linear]
     known = all(type(layer) is nn.Linear or type(layer) in slope for layer in layers)
-    changed = any(p._forward_hooks or p._forward_pre_hooks or p._backward_hooks for p in module.modules())
     in_place = any(getattr(layer, "inplace", False) for layer in layers)
     own = [p for layer in linear for p in (layer.weight, layer.bias) if p is not None]
-    if not known or changed or in_place or not linear or len({id(p) for p in own}) < len(own):
+    if not known or in_place or not linear or len({id(p) for p in own}) < len(own):
         return None
     if linear[-1].out_features != task.outputs or (task.predicts == NUMBER and task.outputs > 1):
         return None
