@@ -87,6 +87,20 @@ def test_what_is_not_written_so_says_how_it_is(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_that_would_predict_other_numbers_is_not_written(tmp_path: Path) -> None:
+    """findings/skl2onnx-lda-probabilities.sh: labels are right, odds are squared."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    from hanse.experiment.export import export
+
+    result, rows = learned("logistic_regression", "binary")
+    native = LinearDiscriminantAnalysis().fit(result.predictor().design(rows), rows["y"])
+    with pytest.raises(ConfigError, match="by up to 0.*write it as .skops"):
+        export(result.record, native, tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
+    assert export(result.record, native, tmp_path / "m.skops").exists()
+
+
 @pytest.mark.parametrize(("library", "ending"), [("skops", ".skops"), ("skl2onnx", ".onnx")])
 def test_a_missing_library_is_named(tmp_path: Path, library: str, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys

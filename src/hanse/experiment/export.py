@@ -9,19 +9,29 @@
 What is written takes the design matrix, prepared rows, as :meth:`Result.model` does: of raw rows
 :meth:`Predictor.design` makes it, and its columns stand, in order, in an ONNX file's metadata. A network is
 written with PyTorch's own tools from :meth:`Result.model`. Hanse's own file is :meth:`Result.save`.
+
+An ONNX file is asked about some rows before it is kept: a converter may be wrong about a model
+(``findings/skl2onnx-lda-probabilities.sh``), and who reads the file has nothing to compare it with.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hanse.errors import ConfigError
 from hanse.learning.results import task_of
 from hanse.messages import Record
+
+ROWS = 200  # that an ONNX file is asked about
+MOST = 0.95  # of them must be predicted alike
+NEAR = 1e-3  # float32 where the model has float64
 
 
 def export(record: Record, native: Any, path: str | os.PathLike[str]) -> Path:
@@ -75,7 +85,36 @@ def _onnx(record: Record, native: Any, path: Path) -> None:
     for name, value in told.items():
         entry = made.metadata_props.add()
         entry.key, entry.value = f"hanse.{name}", json.dumps(value, ensure_ascii=False)
+    apart = _furthest(native, made, len(task.features))
+    if not apart <= NEAR:
+        raise ConfigError(
+            f"as ONNX, {type(native).__name__} would predict other numbers than now, by up to {apart:.3g}: skl2onnx "
+            "converts it wrongly; write it as .skops"
+        )
     path.write_bytes(made.SerializeToString())
+
+
+def _furthest(native: Any, made: Any, features: int) -> float:
+    """How far the ONNX model's probabilities (or numbers, relative to their spread) are from the model's, for most of
+    ``ROWS`` drawn prepared rows; infinite where a label is another one.
+
+    One row in 20 may differ: float32 puts a row beside a tree's threshold to its other side.
+    """
+    from onnx.reference import ReferenceEvaluator
+
+    X = np.random.default_rng(0).normal(size=(ROWS, features)).astype(np.float32)
+    found = [np.asarray(values) for values in ReferenceEvaluator(made).run(None, {"X": X})]
+    if hasattr(native, "classes_"):
+        if np.mean(np.ravel(found[0]) == native.predict(X)) < MOST:
+            return math.inf
+        expected = native.predict_proba(X) if hasattr(native, "predict_proba") else None
+    else:
+        expected = native.predict(X)
+    if expected is None:
+        return 0.0
+    spread = 1.0 if hasattr(native, "classes_") else float(np.std(expected)) or 1.0
+    apart = np.abs(np.reshape(found[-1], np.shape(expected)) - expected).reshape(ROWS, -1).max(axis=1)
+    return float(np.quantile(apart, MOST)) / spread
 
 
 def _xgboost(record: Record, native: Any, path: Path) -> None:
