@@ -91,7 +91,8 @@ class Predictor:
         kept, y = preparation.target(rows, self.prepared)
         if not len(kept):
             raise DataError("no row has a value of the target that the model knows")
-        sums = evaluation.evaluate(self._predict(rows.take(kept)), y, self.task)[0]
+        center = self.prepared.arrays["target_mean"]  # near which nothing cancels, and by which times are cut
+        sums = evaluation.evaluate(self._predict(rows.take(kept)), y, self.task, center)[0]
         report = evaluation.report(sums, self.task)
         return {k: float(v) for k, v in report.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
 

@@ -169,3 +169,25 @@ def test_score_and_wrong_use() -> None:
     assert Predictor(result).score(table, table["y"].labels()) > 0.7
     with pytest.raises(NotFound, match="learned no model"):
         native_model(Record({}))
+
+
+def survivors(rows: int, months: float, seed: int) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=rows)
+    return {"x": x, "t": rng.exponential(months * np.exp(-0.7 * x)), "e": rng.random(rows) < 0.7}
+
+
+def test_rows_of_ones_own_are_measured_about_what_the_sites_learned_of_the_target() -> None:
+    """Times in days lay in the last few of all intervals, so that the C-index was off by up to 0.5 and the loss by 1.1;
+    R² of numbers far from zero was rounding, or not there at all."""
+    sites = {name: survivors(150, 1000.0, seed) for seed, name in enumerate("ab")}
+    told = Drive({n: Table.of(t) for n, t in sites.items()}, model_name="cox_regression", target_column="t, e")
+    predictor, own = Predictor(told.run()), survivors(300, 1000.0, 7)
+    found = predictor.evaluate(own)
+    assert found["c_index_error"] < 0.05
+    assert found["c_index"] == pytest.approx(predictor.score(own, {"t": own["t"], "e": own["e"]}), abs=0.02)
+    far = {name: {"x": t["x"], "y": 1e10 + t["x"] + t["e"]} for name, t in sites.items()}
+    told = Drive({n: Table.of(t) for n, t in far.items()}, model_name="linear_regression", target_column="y")
+    predictor, far_off = Predictor(told.run()), 1e10 + own["x"] + own["e"]
+    found = predictor.evaluate({"x": own["x"], "y": far_off})
+    assert found["r2"] == pytest.approx(predictor.score({"x": own["x"]}, far_off), rel=1e-6)

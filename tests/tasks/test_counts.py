@@ -15,6 +15,8 @@ import hanse
 from hanse.bundle import node_code
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, DataError
+from hanse.learning import evaluation
+from hanse.task import Task
 
 
 def visits(n: int, seed: int, shift: float = 0.0) -> dict[str, Any]:
@@ -68,6 +70,39 @@ def test_counts_are_learned_by_models_that_predict_a_number(model: str) -> None:
     assert result.record.data["task"]["kind"] == "counts"
     with pytest.raises(DataError, match="no probabilities"):
         predictor.predict_proba(own)
+
+
+@pytest.mark.parametrize("rate", [2e-4, 0.2, 3.0, 1e6])
+def test_what_is_measured_is_what_scikit_learn_measures(rate: float) -> None:
+    """What was held out, with sums about another mean, at each of two sites; and rows of somebody's own. The share that
+    is explained was told beside a model of 0.001, so of rates of 3 it was 0.98 and not 0.60."""
+    rng = np.random.default_rng(3)
+    task = Task("counts", ("x",))
+    mean = rate * np.exp(rng.normal(0, 0.5, 5000))
+    y = rng.poisson(mean).astype(float)
+    parts = [
+        evaluation.evaluate(mean[rows], y[rows], task, np.array([1.1 * rate]))[0]
+        for rows in (slice(99), slice(99, None))
+    ]
+    found = evaluation.report({"totals": parts[0]["totals"] + parts[1]["totals"]}, task)
+    assert found["loss"] == pytest.approx(mean_poisson_deviance(y, mean), rel=1e-9)
+    assert found["d2"] == pytest.approx(d2_tweedie_score(y, mean, power=1), rel=1e-9, abs=1e-12)
+
+
+def test_counts_that_are_all_alike_explain_nothing() -> None:
+    task = Task("counts", ("x",))
+    for value in (0.0, 7.0, 1e9):
+        for center in (0.0, 3.0, 1e5):
+            sums, _ = evaluation.evaluate(np.full(50, value + 1), np.full(50, value), task, np.array([center]))
+            assert evaluation.report(sums, task)["d2"] is None
+    sums["totals"][5] -= 1e12
+    assert evaluation.report(sums, task)["implausible"]
+
+
+def test_rows_of_ones_own_are_measured_as_those_held_out() -> None:
+    result = hanse.simulate(SITES).experiment(model="poisson_regression", **RUN).run(progress=False)
+    own, predictor = visits(500, 7), result.predictor()
+    assert predictor.evaluate(own)["d2"] == pytest.approx(predictor.score(own, own["visits"]), rel=1e-9)
 
 
 def test_what_does_not_fit_the_task_is_refused() -> None:
