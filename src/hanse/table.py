@@ -252,10 +252,10 @@ class Table:
 
     @staticmethod
     def of(data: Any) -> Table:
-        """From a mapping of sequences, a pandas or Polars frame, or a Table. Text becomes
-        categorical, numbers numeric, bool boolean, dates and date-times (in UTC) dates, durations numbers of days. As
-        in a CSV file, text loses outer blanks, and blank text is missing. A column without any value is of open kind,
-        unless it comes as a :class:`Column`."""
+        """From a mapping of sequences, a pandas or Polars frame, or a Table. Text becomes categorical, numbers
+        (decimals too) numeric, bool boolean, dates and date-times (in UTC) dates, durations numbers of days, whether
+        they are Python's or NumPy's; what a NumPy array masks is missing. As in a CSV file, text loses outer blanks,
+        and blank text is missing. A column without any value is of open kind, unless it comes as a :class:`Column`."""
         if isinstance(data, Table):
             return data
         if hasattr(data, "columns"):
@@ -275,6 +275,8 @@ def _column(name: str, values: Any) -> Column:
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise DataError(f"column {name!r} is {values!r}; expected a list with one value per row: [{values!r}]")
     array = values if isinstance(values, np.ndarray) else np.array(list(values), dtype=object)
+    if isinstance(array, np.ma.MaskedArray) and array.ndim == 1:
+        array = _unmasked(array)
     if array.ndim == 4 and array.dtype == np.uint8:
         return Column(ColumnKind.IMAGE, array)
     if array.ndim != 1:
@@ -288,7 +290,9 @@ def _column(name: str, values: Any) -> Column:
         return Column(ColumnKind.DATE, np.where(np.isnat(array), np.nan, days))
     if array.dtype.kind == "m":  # whatever its unit, which differs from one pandas to the next
         return Column.numeric(array / np.timedelta64(1, "D"))
-    listed = [None if _absent(v) else v for v in array.tolist()]
+    if array.dtype.kind == "c":
+        raise DataError(f"column {name!r} holds complex numbers; give their parts or their size as columns of numbers")
+    listed = [None if _absent(v) else v for v in map(_plain, array.tolist())]
     present = [v for v in listed if v is not None]
     if present and all(isinstance(v, bool) for v in present):
         return Column(ColumnKind.BOOLEAN, np.array([np.nan if v is None else float(v) for v in listed]))
@@ -310,6 +314,28 @@ def _days(value: date) -> float:
         return float((value - date(1970, 1, 1)).days)
     there = value if value.tzinfo else value.replace(tzinfo=UTC)
     return float((there - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(days=1))
+
+
+def _unmasked(array: Any) -> Array:
+    """A masked array with what stands for a missing value where it is masked."""
+    found: Array
+    if array.dtype.kind in "mM":
+        found = array.filled(np.array("NaT", array.dtype))
+    elif array.dtype.kind in "iuf":
+        found = array.astype(np.float64).filled(np.nan)
+    else:
+        found = array.data.astype(object)
+        found[np.ma.getmaskarray(array)] = None
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Python's own value of a number, truth or time of NumPy's, of which a list may be made, and of a decimal."""
+    if type(value).__name__ == "Decimal":  # without its module, which a node need not have in memory
+        return float(value)
+    if not isinstance(value, np.generic):
+        return value
+    return (value.astype(f"{value.dtype.kind}8[us]") if value.dtype.kind in "mM" else value).item()
 
 
 def _absent(value: Any) -> bool:

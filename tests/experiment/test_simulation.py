@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -493,6 +494,36 @@ def test_unknown_run() -> None:
     federation = hanse.simulate({"a": {"x": [1]}})
     with pytest.raises(NotFound, match="there are none"):
         federation._backend.status("simulation-9")
+
+
+MASK = [False, True, False]
+WRITTEN: dict[str, tuple[Any, ColumnKind, list[float | None]]] = {
+    "float32": ([np.float32(1.5), None, np.float32(2)], ColumnKind.NUMERIC, [1.5, None, 2.0]),
+    "int64": (list(np.arange(3)), ColumnKind.NUMERIC, [0.0, 1.0, 2.0]),
+    "bool": ([np.bool_(True), np.bool_(False), None], ColumnKind.BOOLEAN, [1.0, 0.0, None]),
+    "datetime64": ([np.datetime64("1970-01-03", "ns"), np.datetime64("NaT"), None], ColumnKind.DATE, [2.0, None, None]),
+    "timedelta64": ([np.timedelta64(36, "h"), None, np.timedelta64(1, "D")], ColumnKind.NUMERIC, [1.5, None, 1.0]),
+    "decimal": (polars.Series(["0.5", None, "7"]).cast(polars.Decimal(9, 2)), ColumnKind.NUMERIC, [0.5, None, 7.0]),
+    "NaN": ([Decimal("NaN"), Decimal(1), 2], ColumnKind.NUMERIC, [None, 1.0, 2.0]),
+    "masked numbers": (np.ma.array([1, 99, 3], mask=MASK), ColumnKind.NUMERIC, [1.0, None, 3.0]),
+    "masked truths": (np.ma.array([True, True, False], mask=MASK), ColumnKind.BOOLEAN, [1.0, None, 0.0]),
+    "masked dates": (np.ma.array(["1970-01-02"] * 3, "datetime64[D]", mask=MASK), ColumnKind.DATE, [1.0, None, 1.0]),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_numbers_are_numbers_however_they_are_written(name: str) -> None:
+    """Lists of NumPy's numbers, and decimals, were text, of which each value was a category of its own; and what was
+    masked was a value. Files at a node were read as numbers."""
+    values, kind, wanted = WRITTEN[name]
+    column = Table.of({"x": values})["x"]
+    assert column.kind is kind
+    assert [None if np.isnan(v) else v for v in column.values] == wanted
+
+
+def test_complex_numbers_are_refused() -> None:
+    with pytest.raises(DataError, match="their parts"):
+        Table.of({"x": np.array([1 + 2j])})
 
 
 def test_a_column_without_values_takes_the_kind_it_has_elsewhere() -> None:
