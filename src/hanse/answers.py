@@ -159,8 +159,10 @@ class Answerer:
         open: the same rows in batches; None: those that ``load`` gives.
         identity: gives what signs for this node in a gather; None: nodes have no names that can be checked.
         promises: what a gather has told for good (:attr:`hanse.gather.Party.promises`); None: in memory.
-        kept_by_gate: what a reply tells for good stands in :attr:`spent` (``told``), for who lets the reply out to keep
-            (:func:`hanse.gather.keep_promises`); False: it is kept here.
+        by_gate: whether what a reply tells for good of a place stands in :attr:`spent` (``told``), for who lets the
+            reply out to keep (:func:`hanse.gather.keep_promises`); else it is kept here.
+        hold: keeps what a reply tells of a step that its run can leave behind (:attr:`hanse.gather.Party.passing`);
+            None: as all else.
         secret: gives what only this node knows, 32 bytes, of which all its noise is drawn; by default new ones.
         terms: gives what a bundle says, where that is known already.
         keep: where a model of this node's own is kept, by the run that left it (:attr:`hanse.kinds.Site.keep`).
@@ -182,9 +184,10 @@ class Answerer:
         subject: Callable[[Mapping[str, Json]], tuple[str, int]] = lambda bundle: ("", 1),
         keep: Callable[[str, Record], None] = lambda run, record: None,
         place: Callable[[Mapping[str, Json]], Path] = lambda bundle: no_place(),
-        kept_by_gate: bool = False,
+        by_gate: Callable[[str], bool] = lambda place: False,
+        hold: Callable[[str, Json], Json] | None = None,
     ) -> None:
-        self._keep, self._place, self._kept_by_gate = keep, place, kept_by_gate
+        self._keep, self._place, self._by_gate = keep, place, by_gate
         self.node, self._load, self._owner, self._open = (
             node,
             load,
@@ -193,6 +196,7 @@ class Answerer:
         )  # a simulation has many nodes of one
         self._identity, self._terms, self._subject = identity, terms, subject
         self._promises: MutableMapping[str, Json] = {} if promises is None else promises
+        self._hold = hold or self._promises.setdefault
         self._secret = secret or _new_secret()
         self.spent: dict[str, Json] = {}  # by the last answer: ``cells``, the name of its ``release``, what it ``told``
         self._runs: dict[str, _Run] = {}
@@ -253,10 +257,12 @@ class Answerer:
 
         reply = terms.gathers[combine].reply(task.op, task.ask, answer, asked.party)
         asked.run.memories.keep(task.step, task.exchange, asked.memory, task.checkpoint)
-        if asked.party.leaving and self._kept_by_gate:
-            self.spent["told"] = asked.party.leaving
+        keep_promises(self._hold, asked.party.passing)
+        leaving = asked.party.leaving
+        if leaving and all(map(self._by_gate, leaving)):
+            self.spent["told"] = leaving
         else:
-            keep_promises(self._promises, asked.party.leaving)
+            keep_promises(self._promises.setdefault, leaving)
         return reply
 
     def _noised(self, contribution: Contribution, key: release.Key, asked: Asked, steps: Steps | None) -> Contribution:

@@ -13,6 +13,8 @@ from hanse.errors import NotAllowed
 from hanse.kinds import Ask, Contribution, Gathered, generator
 from hanse.messages import Json, Record
 
+UNKNOWN = "unknown"  # of a promise: something may have been told in its place, and nobody knows any more what
+
 
 class Reply(NamedTuple):
     """What came back from one node in one exchange: a message, or why there is none.
@@ -85,6 +87,8 @@ class Party:
             outlives the process (in a simulation, which ends with it, it is in memory).
         leaving: what this very reply tells for good. It is set in ``promises`` before the reply leaves the node
             (:func:`keep_promises`), and not before the reply is there: who dies in between has told nothing.
+        passing: the same, of a step that its run leaves behind where it cannot be made again. So it may be kept in the
+            memory of the process, where it is certain that who comes after it finds :data:`UNKNOWN` in its place.
     """
 
     node: str
@@ -99,17 +103,23 @@ class Party:
     rows: Mapping[str, float] = field(default_factory=dict)
     promises: MutableMapping[str, Json] = field(default_factory=dict)
     leaving: dict[str, Json] = field(default_factory=dict)
+    passing: dict[str, Json] = field(default_factory=dict)
 
     def rng(self, *key: str | int) -> np.random.Generator:
         """Random numbers keyed by (seed, node, key): the same on any worker, in any order."""
         return generator(self.seed, self.node, *key)
 
 
-def keep_promises(promises: MutableMapping[str, Json], leaving: Mapping[str, Json]) -> None:
-    """Sets in ``promises`` what a reply that is about to leave tells for good. Raises ``NotAllowed`` where another
-    reply has told something else meanwhile."""
+def keep_promises(keep: Callable[[str, Json], Json], leaving: Mapping[str, Json]) -> None:
+    """Has it kept what a reply that is about to leave tells for good. Raises ``NotAllowed`` where another reply has
+    told something else meanwhile.
+
+    Args:
+        keep: as ``setdefault`` of :attr:`Party.promises`.
+        leaving: by place.
+    """
     for place, value in leaving.items():
-        if promises.setdefault(place, value) != value:
+        if keep(place, value) != value:
             raise NotAllowed(
                 "a sum of this step was told before; two sums of one step may differ by what single nodes contributed"
             )

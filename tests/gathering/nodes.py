@@ -91,7 +91,8 @@ class Nodes:
 
         reply = Secure(**self.settings).reply(op, record, answer, party)  # type: ignore[arg-type]
         memories.keep(*at, memory)
-        keep_promises(party.promises, party.leaving)
+        keep_promises(getattr(party.promises, "hold", party.promises.setdefault), party.passing)
+        keep_promises(party.promises.setdefault, party.leaving)
         return reply
 
     async def exchange(

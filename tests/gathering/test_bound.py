@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -16,14 +17,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gathering.nodes import ASK, Nodes, whole
+from gathering.nodes import ASK, Nodes, exact, whole
 from hanse.errors import ConfigError, DataError, NodeFailed, NotAllowed
 from hanse.gather import Party
-from hanse.gathering._bound import Bound
+from hanse.gathering._bound import Bound, told_until
 from hanse.gathering.secure import Secure
 from hanse.kinds import Contribution
+from hanse.memories import Memories
 from hanse.messages import Json, Record, dumps
-from hanse.node.promises import FILE, Promises
+from hanse.node.promises import BLOCK, FILE, Promises
 
 N = 5  # the threshold is 3
 NAMES = [f"n{k:03}" for k in range(N)]
@@ -48,6 +50,7 @@ class Liar:
         ask: dict[str, Json] | None = None,
         of: list[str] | None = None,
         at_once: bool = False,
+        passing: bool = False,
     ) -> dict[str, Record]:
         told = [self.keys[node] for node in sorted(self.keys)]
         asked = Record(
@@ -59,6 +62,7 @@ class Liar:
                 "keys": told,
                 "ask": ask or {"q": 1},
                 "whole": at_once,
+                "passing": passing,
             }
         )
         self.session += 1
@@ -146,6 +150,58 @@ def test_nor_after_one_that_needed_no_second_exchange(tmp_path: Path, between: B
         liar.masked(NAMES, of=["n002"], at_once=True)
 
 
+@pytest.mark.parametrize("between", [nothing, new_keys])
+def test_nor_of_a_step_that_the_run_can_leave_behind(tmp_path: Path, between: Between) -> None:
+    """What was told of it is in the memory of the process."""
+    liar = Liar(federation(tmp_path))
+    liar.fresh_keys()
+    asked = {"at_once": True, "passing": True}
+    first = liar.masked(NAMES, **asked)  # type: ignore[arg-type]
+    between(liar, tmp_path)
+    for node in NAMES[1:]:
+        for other in (asked, {"at_once": True}, {}):
+            with pytest.raises(NodeFailed, match=r"n004, and is told of no others"):
+                liar.masked(NAMES[1:], of=[node], **other)  # type: ignore[arg-type]
+    with pytest.raises(NotAllowed, match="a node is asked one thing"):
+        liar.masked(NAMES, {"q": 2}, **asked)  # type: ignore[arg-type]
+    again = liar.masked(NAMES, **asked)  # type: ignore[arg-type]
+    words = [np.array([came[node].arrays["64"] for node in NAMES]) for came in (first, again)]
+    np.testing.assert_array_equal(words[0].sum(0), words[1].sum(0))
+    assert not np.isin(words[0], words[1]).any()
+    liar.nodes.contributions = {**liar.nodes.contributions, "n002": whole(N, seed=1)["n002"]}
+    with pytest.raises(NodeFailed, match="other numbers to this very sum before"):
+        liar.masked(NAMES, of=["n002"], **asked)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("asked", [{"at_once": True, "passing": True}, {"at_once": True}, {}])
+def test_of_such_a_step_a_process_that_comes_after_tells_nothing(tmp_path: Path, asked: dict[str, bool]) -> None:
+    """Nor of the steps after it, of which the one before may have told something as well."""
+    liar = Liar(federation(tmp_path))
+    liar.fresh_keys()
+    liar.masked(NAMES, at_once=True, passing=True)
+    restart(liar, tmp_path)
+    for step in (0, 1, BLOCK - 1):
+        liar.nodes.step = step
+        for among in (NAMES, NAMES[1:]):
+            with pytest.raises(NodeFailed, match=f"may have contributed .* told a sum is {BLOCK - 1}$") as said:
+                liar.masked(among, of=["n001"], **asked)  # type: ignore[arg-type]
+            assert told_until([said.value.message]) == BLOCK - 1
+    liar.nodes.step = BLOCK
+    assert len(liar.masked(NAMES, **asked)) == N  # type: ignore[arg-type]
+
+
+def test_what_could_not_be_kept_of_a_step_is_told_to_nobody(tmp_path: Path) -> None:
+    """The disk is full: nothing has left, so another sum may be made."""
+    liar = Liar(federation(tmp_path))
+    liar.fresh_keys()
+    for promises in liar.nodes.promises.values():
+        promises._db.execute("PRAGMA query_only = ON")  # type: ignore[attr-defined]
+    with pytest.raises(sqlite3.OperationalError):
+        liar.masked(NAMES, of=["n001"], at_once=True, passing=True)
+    restart(liar, tmp_path)
+    assert len(liar.masked(NAMES[1:], at_once=True, passing=True)) == N - 1
+
+
 @pytest.mark.parametrize("between", [nothing, new_keys, restart])
 def test_nor_with_one_more_or_in_other_words(tmp_path: Path, between: Between) -> None:
     liar = Liar(federation(tmp_path))
@@ -231,6 +287,28 @@ def test_a_node_that_has_lost_what_it_remembered_contributes_no_other_numbers(tm
     nodes.contributions = {**nodes.contributions, "n002": zeros}
     with pytest.raises(NodeFailed, match="other numbers to this very sum before"):
         liar.masked(NAMES)
+
+
+@pytest.mark.parametrize("whole_numbers", [True, False])
+def test_a_step_that_a_node_may_have_told_before_it_was_restarted_is_left_behind(
+    tmp_path: Path, whole_numbers: bool
+) -> None:
+    """With all that it may have told; the next one is asked of all, this node among them."""
+    nodes, (contributions, asks) = federation(tmp_path), exact(N, whole=True, fewest=0)
+    halves = {n: replace(c, sums={"rows": c.sums["rows"] / 2}) for n, c in contributions.items()}
+    nodes.contributions, gather = contributions, Secure()
+    assert len(nodes.sum(gather, asks).answers) == N
+    if not whole_numbers:
+        nodes.contributions, asks = halves, replace(asks, sums={"rows": ("float64", (2,))})
+    nodes.memories["n003"], nodes.promises["n003"] = Memories(), Promises(tmp_path / "n003")
+    for _ in range(2):  # its keys are lost, too
+        found = nodes.sum(gather, asks)
+        assert not found.answers
+    assert found.told == {"over": BLOCK - 1, "left": NAMES}
+    nodes.step = BLOCK
+    for _ in range(2):
+        found = nodes.sum(gather, asks)
+    assert len(found.answers) == N
 
 
 def test_other_steps_and_other_runs_are_sums_of_their_own(tmp_path: Path) -> None:

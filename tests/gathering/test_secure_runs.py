@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from hanse.config import RunConfig
 from hanse.errors import NodeFailed, Refused
 from hanse.kinds import State
 from hanse.messages import Message, Record, digest
+from hanse.node.promises import Promises
 from hanse.privacy import fixed_point
 from hanse.rounds import Forgetful, Loop, Step, go
 from hanse.transport import Handler, Progress
@@ -165,6 +167,45 @@ def test_a_tree_begins_anew_where_a_worker_is_lost_that_answered_beside_one_that
     assert len(over) >= len(killed) - 1  # one step was perhaps passed by while the tree began anew
     for step in over:  # it is left behind
         assert [other.status for other in secure.rounds if other.step == step][-1] == "failed"
+
+
+@pytest.mark.parametrize("held_out", [0.0, 0.2])
+def test_a_tree_begins_anew_with_a_node_that_was_restarted_in_it(
+    federation: Any, held_out: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had told of the tree's levels was in its memory, so it tells nothing of what is left of its claim."""
+    inner, made, restarts = Answerer.answer, Answerer.__init__, dict.fromkeys((1, 5), 0)
+
+    def told(self: Answerer) -> None:
+        (tmp_path / self.node).mkdir(exist_ok=True)
+        self._promises = promises = Promises(tmp_path / self.node, threads=True)
+        self._hold = promises.hold
+
+    def init(self: Answerer, *arguments: Any, **more: Any) -> None:
+        made(self, *arguments, **more)
+        told(self)
+
+    def answer(self: Answerer, task: Record, *others: Any, **more: Any) -> Record:
+        level = "'level': {" in str(task.data["ask"])
+        if self.node == "site-2" and level and restarts.get(len(seen), 1) == 0:
+            restarts[len(seen)] += 1
+            self.forget(task.data["run"])
+            told(self)
+        if self.node == "site-2" and level:
+            seen.add(task.data["step"])
+        return inner(self, task, *others, **more)
+
+    seen = set[int]()
+    given = {"model": "xgboost", "test_fraction": held_out}
+    plain = learned(federation, "plain", **given)
+    monkeypatch.setattr(Answerer, "__init__", init)
+    monkeypatch.setattr(Answerer, "answer", answer)
+    secure = learned(federation, "secure", **given)
+    assert all(restarts.values())
+    for name, array in plain.record.arrays.items():
+        if name.startswith("model."):
+            assert secure.record.arrays[name].tobytes() == array.tobytes(), name
+    assert any("may have contributed" in str(step.failures.get("site-2")) for step in secure.rounds)
 
 
 def test_sites_that_are_lost_one_after_the_other_end_no_run_that_enough_are_left_for(

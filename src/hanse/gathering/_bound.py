@@ -4,7 +4,8 @@ Two sums of one step, of which one lacks a node, differ by this node's numbers. 
 takes masks off, it writes down what the sum is of: what was asked, which nodes are in it, and (as a hash) what it
 contributed itself. From then on it masks nothing for this step among others, in other words or of other numbers, and
 unmasks no other sum of it; whatever happened in between, a restart or fresh keys. The very same sum may be made again,
-as a coordinator that was killed has to.
+as a coordinator that was killed has to. Of a step that the run can leave behind (:attr:`Party.passing`) a node that has
+lost its memory may know only that something was told, and then it tells nothing of it any more.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 import xxhash
 
 from hanse.errors import NodeFailed, NotAllowed, WireError
-from hanse.gather import Party
+from hanse.gather import UNKNOWN, Party
 from hanse.messages import Array, Json, dumps
 
 TOLD = "the sum of this step was told before"
@@ -25,7 +26,11 @@ _OTHERS = (  # no attempt can make the sum any more
     "this node has contributed other numbers to this very sum before, and has lost what it remembered then; the "
     "difference would show them, so it contributes to it no more. The last step of which it has told a sum is {}"
 )
-_SAID = re.compile(re.escape(_OTHERS).replace(re.escape("{}"), r"([0-9]{1,9})"))
+_NOT_KNOWN = (
+    "this node may have contributed to a sum of this step before, and has lost what it remembered then; a second one "
+    "could show its numbers, so it contributes to none. The last step of which it may have told a sum is {}"
+)
+_SAID = re.compile("|".join(re.escape(said).replace(re.escape("{}"), "([0-9]{1,9})") for said in (_OTHERS, _NOT_KNOWN)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +51,14 @@ class Bound:
 
     @staticmethod
     def of(party: Party) -> Bound | None:
-        """What this node has told of the step before; None where nothing."""
+        """What this node has told of the step before; None where nothing. Raises where nobody knows what."""
         said = party.promises.get(_place(party))
-        return None if said is None else Bound._read(said)
+        return None if said is None else Bound._read(said, party)
 
     @staticmethod
-    def _read(said: Json) -> Bound:
+    def _read(said: Json, party: Party) -> Bound:
+        if said == UNKNOWN:
+            raise NodeFailed(_NOT_KNOWN.format(_last(party)))
         if not isinstance(said, Mapping):
             raise WireError("what this node has told of secure sums cannot be read")
         return Bound(str(said["asked"]), tuple(said["survivors"]), int(said["seed"]), str(said["contributed"]))
@@ -74,9 +81,10 @@ class Bound:
         if contributed != self.contributed:
             raise NodeFailed(_OTHERS.format(_last(party)))
 
-    def leave(self, party: Party) -> None:
-        """Has it written down before the reply leaves, as the reply is part of this sum and needs no other secret."""
-        party.leaving[_place(party)] = self._written()
+    def leave(self, party: Party, passing: bool) -> None:
+        """Has it written down before the reply leaves, as the reply is part of this sum and needs no other secret;
+        ``passing``: of a step that the run can leave behind."""
+        (party.passing if passing else party.leaving)[_place(party)] = self._written()
 
     def _written(self) -> dict[str, Json]:
         return {
@@ -88,7 +96,7 @@ class Bound:
 
     def promise(self, party: Party) -> None:
         """Writes it down, unless it is; on disk when this returns. Raises where another sum of this step was told."""
-        said = Bound._read(party.promises.setdefault(_place(party), self._written()))
+        said = Bound._read(party.promises.setdefault(_place(party), self._written()), party)
         if said != self:
             raise NotAllowed(
                 f"a sum of this step was told before, of {', '.join(said.survivors)}; two sums of one step may differ "
@@ -99,7 +107,7 @@ class Bound:
 def told_until(failures: Iterable[str]) -> int | None:
     """The last step of which a sum was told, where one of these says that its own can be made no more (a coordinator
     that was killed does not know how far it had come); None where none does."""
-    return max((int(said[1]) for reason in failures if (said := _SAID.fullmatch(reason))), default=None)
+    return max((int(said[1] or said[2]) for why in failures if (said := _SAID.fullmatch(why))), default=None)
 
 
 def fresh_seed() -> int:

@@ -24,7 +24,8 @@ class MaskedSum:
 
     Args:
         seeds: the secrets of its masks: this node's own under its name, those of pairs under the other's.
-        whole: whether it is of all who were asked or none, so that no secret of it is ever told.
+        whole: whether it is of all who were asked or none, so that no secret of it is ever told; ``passing``: whether
+            the run leaves the step behind where it cannot be made.
         group: those that are in sums together with this node, or not at all.
         bound: what the sum is of, as far as it is known; ``told``: whether one of this step was told before.
         sealed: what was sealed for the neighbours; ``kept``: this node's share of its own seed, where it has one.
@@ -40,6 +41,7 @@ class MaskedSum:
     seeds: Mapping[str, bytes]
     bound: Bound
     whole: bool = False
+    passing: bool = False
     told: bool = False
     group: tuple[str, ...] = ()
     sealed: Mapping[str, Array] | None = None

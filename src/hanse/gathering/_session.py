@@ -184,7 +184,7 @@ class Member:
             "group": list(session.group),
         }
         if session.whole:
-            replace(session.bound, survivors=session.among).leave(party)
+            replace(session.bound, survivors=session.among).leave(party, session.passing)
             return Record(data, found)
         commitments = [commitment(session.id, session.seeds[node]) for node in (party.node, *session.beside)]
         if session.sealed is None:
@@ -196,8 +196,8 @@ class Member:
         are asked different things have masks that do not cancel, and the coordinator learns nothing. The very same ask
         gets the very same answer."""
         party, number, among = self._party, asked["session"], tuple(asked["among"])
-        whole = bool(asked.get("whole", False))
-        bound = [party.run, party.bundle, mine.listed, number, party.step, party.exchange, list(among), whole]
+        whole, passing = (bool(asked.get(name, False)) for name in ("whole", "passing"))
+        bound = [party.run, party.bundle, mine.listed, number, party.step, party.exchange, list(among), whole, passing]
         question = hashlib.sha256(text("question", asked["form"], mark(inner))).hexdigest()
         id = hashlib.sha256(text("session", *bound, question)).digest()
         if mine.session is not None and mine.session.id == id:
@@ -222,7 +222,7 @@ class Member:
             seeds[party.node] = secrets.token_bytes(keystream.SEED_BYTES)
         group = _groups.beside(party.node, party.rows or mine.public, self._group)
         told, bound_to = before is not None, before or Bound(question, seed=fresh_seed())
-        session = MaskedSum(number, id, among, ring, beside, fewest, seeds, bound_to, whole, told, group)
+        session = MaskedSum(number, id, among, ring, beside, fewest, seeds, bound_to, whole, passing, told, group)
         if whole and (before is None or before.survivors == among):
             self._take(session, among)
         mine.session = session

@@ -186,6 +186,8 @@ class Secure:
             among = sorted(node for node in asks if node in self._keys)
             whole = self._whole(ask, among)
             answered, before, running = await self._answers(ask, asks, among, whole, exchange, failures)
+            if ask.whole and told_until(failures.values()) is not None:
+                raise _NoSum("no sum was made: a node has lost what it told of this step, which is left behind")
             if before and before != tuple(among):
                 for node in {*among} - {*before}:
                     failures[node] = WITHOUT
@@ -301,6 +303,7 @@ class Secure:
             "listed": hashlib.sha256(dumps([[node, key] for node, key, *_ in told]).encode()).hexdigest(),
             "form": {"a.": _plain(ask.arrays), "s.": _plain(ask.sums), "counts": dict(ask.counts), "most": most},
             "whole": whole,
+            "passing": ask.whole,
         }
         self._sessions += 1
         if not {*among} <= self._told:

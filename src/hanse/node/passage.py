@@ -336,7 +336,7 @@ class PromisesKept:
         spent = dict(task.worked.spent)
         told = spent.pop("told")
         task.worked = replace(task.worked, spent=spent)
-        return asyncio.to_thread(keep_promises, self.promises, told)
+        return asyncio.to_thread(keep_promises, self.promises.setdefault, told)
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,7 +210,8 @@ class WorkerLoop:
                 subject=self._subject,
                 keep=self._keep,
                 place=self._place,
-                kept_by_gate=True,
+                by_gate=lambda place: not told.holds(place),
+                hold=told.hold,
             )
         reply = self._answerer.answer(message.body, bundle.content, self._progress)
         return reply, self._rows.get(sha)
