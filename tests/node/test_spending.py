@@ -25,7 +25,8 @@ from hanse.ledger import Account
 from hanse.ledgers import ledgers
 from hanse.messages import Json, Record
 from hanse.node import spending
-from hanse.node.spending import FILE, Book, digest_of
+from hanse.node.spending import FILE, Book, Reservation, digest_of
+from hanse.node.spending_known import Known
 from hanse.privacy import concentrated
 from hanse.registry import names, settings
 from hanse.rule import Decision
@@ -114,6 +115,51 @@ def test_a_damaged_book_is_no_empty_book(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"not a database" * 1000)
     with pytest.raises(ConfigError, match="restore it from a backup"):
         Book(tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_known_without_the_file_is_what_it_holds(tmp_path: Path, seed: int) -> None:
+    """Whatever was booked, settled, refused when it was there, undone, forgotten or looked up before."""
+    rng, there = random.Random(seed), book(tmp_path, most_queries=12, most_cells=60)
+    asked = [("visits" if n % 3 else "labs", f"r{n % 4}", n % 9) for n in range(60)]
+    for name, run, number in rng.sample(asked, 60):
+        about = facts(run=run, step=number, dataset=Data(name=name, version="1", tags=()))
+        with contextlib.suppress(NotAllowed):
+            reservation = there.reserve(about, ask(number))
+            if rng.random() < 0.6:
+                there.book(reservation)
+            if rng.random() < 0.2:
+                there.release(reservation)
+            there.settle(reservation, rng.choice([None, {"cells": rng.randrange(40)}]))
+        if rng.random() < 0.05:
+            there.forget(run)
+        there.lines()
+        with there._lock:
+            there._entered()
+        fresh = Known(there._db)
+        for ledger in there.ledgers:
+            for of in (ledger.account(about), Account("labs"), Account("visits")):
+                assert of is None or there._known.spent(ledger.name, of) == fresh.spent(ledger.name, of)
+        assert there._known.answered(digest_of(about, ask(number)), run) == _entered_on(there, about, number)
+
+
+def test_what_was_written_and_undone_is_not_known(tmp_path: Path) -> None:
+    there = book(tmp_path)
+    spend(there, 0)
+    there.lines()
+    queries, nobody = LEDGERS["queries"], Reservation(-1, "", "r", {})
+    with contextlib.suppress(OSError), there._lock:
+        there._entered()
+        with there._written():
+            there._enter(queries, Account("visits"), nobody, 5, "one")
+            assert there._known.spent("queries", Account("visits")) == 6
+            raise OSError("the disk is full")
+    assert there._known.spent("queries", Account("visits")) == spent(there) == 1
+
+
+def _entered_on(there: Book, about: Facts, number: int) -> set[tuple[str, str]]:
+    of = (digest_of(about, ask(number)),)
+    return set(there._db.execute("SELECT ledger, account FROM answers WHERE digest = ?", of).fetchall())
 
 
 def test_only_its_owner_reads_it(tmp_path: Path) -> None:

@@ -58,11 +58,6 @@ class Passage:
     def __post_init__(self) -> None:
         self.data = self.message.body.data
 
-    @property
-    def ask(self) -> Record:
-        """What is asked, with its arrays."""
-        return Record(self.data["ask"], self.message.body.arrays)
-
     def detail(self) -> dict[str, Json]:
         """What the audit log says of the task, whatever becomes of it."""
         data = self.data
@@ -292,7 +287,7 @@ class Reserved:
         return None
 
     def _reserve(self, task: Passage) -> None:
-        task.reservation = self.book.reserve(task.facts, task.ask)
+        task.reservation = self.book.reserve(task.facts, task.message.body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,9 @@ from pathlib import Path
 from hanse.errors import NotAllowed
 from hanse.facts import Facts
 from hanse.ledger import Account, Ledger
-from hanse.messages import Json, Record, dumps, loads, mark
+from hanse.messages import Json, Record, as_it_travels, dumps, loads, mark
 from hanse.node.kept import opened
+from hanse.node.spending_known import Known
 from hanse.rule import Decision
 
 FILE = "spending.db"
@@ -98,6 +99,7 @@ class Book:
             "restore it from a backup. Without it nobody knows what was answered already, so nothing is",
             threads=True,
         )
+        self._known = Known(self._db)
         self._db.execute("PRAGMA wal_autocheckpoint=0")  # it would come where nobody is to wait for the disk
         self._commits = 0
 
@@ -114,7 +116,8 @@ class Book:
 
         Args:
             facts: of the task.
-            ask: what is asked; with the facts that name its place in the run, it names the answer.
+            ask: what is asked, the whole task as it came; with the facts that name its place in the run, it names the
+                answer.
 
         Raises:
             NotAllowed: what is left of some account does not suffice, or a ledger failed.
@@ -125,7 +128,7 @@ class Book:
         named = digest_of(facts, ask)
         charges: dict[str, tuple[Account, Json]] = {}
         with self._lock:
-            paid = self._paid(named)
+            paid = self._known.answered(named, facts.run) | self._told.get(named, set())
             for name, (ledger, account) in accounts.items():
                 if not _by_release(ledger) and (name, account.name) in paid:
                     continue
@@ -254,6 +257,7 @@ class Book:
             self._entered()
             self._db.execute("DELETE FROM answers WHERE run = ?", (run,))
             self._db.execute("DELETE FROM accounts WHERE run = ?", (run,))
+            self._known.forget(run)
 
     # ------------------------------------------------------------ for the owner
 
@@ -281,11 +285,11 @@ class Book:
             rows = self._db.execute("SELECT ledger, account, spent FROM accounts WHERE run = ''").fetchall()
             found: dict[tuple[str, str], Json] = {(name, ledger): loads(spent) for ledger, name, spent in rows}
             counted = set[tuple[str, str, str]]()
-            for digest, text in self._db.execute("SELECT digest, charges FROM ahead").fetchall():
+            for digest, whose, text in self._db.execute("SELECT digest, run, charges FROM ahead").fetchall():
                 charges: Json = loads(text)
                 for ledger, name, run, most in charges:
-                    once = (digest, ledger, name)
-                    if run or ledger not in known or once in counted or (ledger, name) in self._on_disk(digest):
+                    once, entered = (digest, ledger, name), self._known.answered(digest, whose)
+                    if run or ledger not in known or once in counted or (ledger, name) in entered:
                         continue
                     counted.add(once)
                     at = (name, ledger)
@@ -311,6 +315,7 @@ class Book:
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
+                self._known.undone()
                 with contextlib.suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
                 raise
@@ -349,9 +354,12 @@ class Book:
                 for name, (account, _) in reservation.charges.items()
             ]
             self._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", answers)
+            for digest, _, _, run in answers:
+                self._known.enters(digest, run)
             accounts = []
             for (name, account), (ledger, used) in self._used.items():
-                before = self._in_account(name, account)
+                before = self._known.spent(name, account)
+                self._known.writes(name, account)
                 total = used if before is None else ledger.add(before, used)
                 accounts.append((name, account.name, account.run, dumps(total)))
             self._db.executemany("INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?)", accounts)
@@ -362,25 +370,12 @@ class Book:
         if self._twice and all(other.digest != reservation.digest for other in self._reserved.values()):
             self._twice.discard(reservation.digest)
 
-    def _paid(self, named: str) -> set[tuple[str, str]]:
-        """Ledgers and accounts on which an answer was booked."""
-        return self._on_disk(named) | self._told.get(named, set())
-
-    def _on_disk(self, named: str) -> set[tuple[str, str]]:
-        return set(self._db.execute("SELECT ledger, account FROM answers WHERE digest = ?", (named,)).fetchall())
-
     def _spent(self, ledger: Ledger, account: Account) -> Json:
         """What was used up of an account; None: nothing."""
-        before, settled = self._in_account(ledger.name, account), self._used.get((ledger.name, account))
+        before, settled = self._known.spent(ledger.name, account), self._used.get((ledger.name, account))
         if settled is None:
             return before
         return settled[1] if before is None else ledger.add(before, settled[1])
-
-    def _in_account(self, ledger: str, account: Account) -> Json:
-        found = self._db.execute(
-            "SELECT spent FROM accounts WHERE ledger = ? AND account = ?", (ledger, account.name)
-        ).fetchone()
-        return None if found is None else loads(found[0])
 
     def _with(self, ledger: Ledger, account: Account, most: Json) -> Json:
         """What the account would hold with ``most`` and all that is set aside on it."""
@@ -394,6 +389,7 @@ class Book:
         return total
 
     def _enter(self, ledger: Ledger, account: Account, reservation: Reservation, used: Json, name: str) -> None:
+        self._known.enters(name, reservation.run)
         entered = self._db.execute(
             "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)",
             (name, ledger.name, account.name, reservation.run),
@@ -409,6 +405,7 @@ class Book:
                 raise _failed(ledger, error) from error
             if not said.allowed:
                 raise NotAllowed(f"{said.rule}: {said.reason}")
+        self._known.writes(ledger.name, account)
         self._db.execute(
             "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?)",
             (ledger.name, account.name, account.run, dumps(total)),
@@ -425,7 +422,8 @@ def _late(ledger: Ledger) -> bool:
 
 
 def digest_of(facts: Facts, ask: Record) -> str:
-    """The name of an answer: a hash of what is asked and of its place in the run."""
+    """The name of an answer: a hash of what is asked, of the text that came where there is one, and of its place in the
+    run."""
     place: dict[str, Json] = {
         "run": facts.run,
         "bundle": facts.bundle,
@@ -434,7 +432,7 @@ def digest_of(facts: Facts, ask: Record) -> str:
         "operation": facts.operation,
         "combine": facts.combine,
     }
-    return mark(Record({**place, "ask": ask.data}, ask.arrays))
+    return mark(Record({**place, "ask": as_it_travels(ask.data)}, ask.arrays))
 
 
 def _failed(ledger: Ledger, error: Exception) -> NotAllowed:
