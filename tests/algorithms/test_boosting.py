@@ -140,18 +140,38 @@ class Noting(Drive):
     """Keeps what was asked."""
 
     def _asked(self, ask: Any) -> Any:
-        self.asks = [*getattr(self, "asks", []), ask.record.data["of"]]
+        self.asks = [*getattr(self, "asks", []), ask]
         return super()._asked(ask)
 
 
-def test_what_all_agreed_on_is_sent_once_a_tree_and_not_with_each_level() -> None:
-    drive = Noting(shares(table_of("binary"), 100, 90, 50), **settings("binary"))
+def test_what_all_agreed_on_is_sent_before_the_first_tree_and_then_to_who_has_forgotten_it() -> None:
+    tables = shares(table_of("binary"), 100, 90, 50)
+    drive, forgetful = Noting(tables, **settings("binary")), Noting(tables, forgetful=True, **settings("binary"))
+    for one in (drive, forgetful):
+        one.run()
+        trees = [of for ask in one.asks if (of := ask.record.data["of"]).get("forward") or of.get("level")]
+        told = [of["prepared"] is not None for of in trees]
+        assert told == [bool(of["forward"] and of["forward"]["whole"]) for of in trees]
+        assert len(told) >= 12
+        assert sum(told) == (1 if one is drive else len(told) // 2 + 1)
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_who_has_forgotten_all_answers_in_the_form_that_is_asked_for(kind: str) -> None:
+    """Or its numbers could not be masked as those of the others."""
+    drive = Noting(shares(table_of(kind), 100, 90, 50), **settings(kind, num_rounds=2))
     drive.run()
-    trees = [ask for ask in drive.asks if ask.get("forward") or ask.get("level")]
-    told = [ask["prepared"] is not None for ask in trees]
-    assert told == [ask["forward"] is not None for ask in trees]
-    assert sum(told) == 5  # four trees, and the measuring of all of them
-    assert len(told) >= 12
+    asked = 0
+    for ask in drive.asks:
+        of = ask.record.data["of"]
+        if not (of.get("forward") or of.get("level")) or of.get("prepared") is not None:
+            continue
+        said = drive.algorithm.answer(drive._site("site-1"), ask.record)
+        assert said.record.data == {"lost": True}
+        for found, form in ((said.record.arrays, ask.arrays), (said.sums, ask.sums)):
+            assert {n: (str(a.dtype), a.shape) for n, a in found.items()} == dict(form)
+        asked += of.get("forward") is not None
+    assert asked
 
 
 @pytest.mark.parametrize("kind", ["binary", "survival", *later("regression", "reg:absoluteerror")])

@@ -114,12 +114,23 @@ class Times:
 
 
 @dataclass(frozen=True, slots=True)
+class Blank:
+    """What a node answers at the root that has forgotten what it learns: nothing of so many ``trees``, and of these
+    ``sums``, by their names ``[type, shape]``."""
+
+    trees: int
+    sums: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """What a node is asked: to ``count``; to go ``forward``, and then to measure, and to sum up the root in ``units``,
     or to say how large gradients and Hessians are, where their units are not known, and before both what these need of
     all rows (``times``); to go down a ``level``, and to sum up its nodes or to count ``residuals``. Where rows have
     weights, these count in units of 2^``weight_unit``. After the last tree, to ``explain`` what it learned.
-    ``prepared``: what all sites agreed on; None inside a tree, where a node goes on from what it was told at its root.
+    ``prepared``: what all sites agreed on; None where a node goes on from what it was told before, as inside a tree and
+    from one to the next: to read it of many columns takes longer than all else that an ask says. At a root, ``blank``
+    is for who has forgotten it.
     """
 
     prepared: Record | None
@@ -134,6 +145,7 @@ class Question:
     grows: bool = True
     round: int | None = None
     explain: _boosting_shap.Explain | None = None
+    blank: Blank | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +194,7 @@ def answer(site: Site, ask: Question) -> Contribution:
     """What a node answers."""
     learner = Learner.of(site, ask.prepared)
     if learner is None:
-        return _lost(ask, None)
+        return _lost(ask)
     model = learner.model
     rows = Observed.of(site, learner.prepared)
     of = rows.targets
@@ -205,7 +217,7 @@ def answer(site: Site, ask: Question) -> Contribution:
     if ask.level is not None:
         work = _gone_down(work, ask.level)
     if work is None:
-        return _lost(ask, learner)
+        return _lost(ask)
     site.memory["boosting"] = work
     site.progress()
     sums, shown = _measured(work, learner, of) if ask.measures else ({}, {})
@@ -368,15 +380,12 @@ def _measured(work: Workspace, learner: Learner, of: Targets) -> tuple[dict[str,
     return evaluation.evaluate(prediction, of.y[of.test], learner.task, center, weight)
 
 
-def _lost(ask: Question, learner: Learner | None) -> Contribution:
-    """Nothing, and that it is for want of earlier trees. Who was asked to go ``forward`` has a ``learner``."""
-    nodes = len(ask.level.nodes) if ask.level else 0
-    sums: dict[str, Array] = {}
-    if learner is not None:
-        nodes = nodes if ask.level else learner.model.trees * ask.grows
-        weighted = ask.weight_unit is not None
-        shapes = evaluation.shapes(learner.task, weighted) if ask.measures else {}
-        sums = {name: np.zeros([n or 0 for n in shape], dtype) for name, (dtype, shape) in shapes.items()}
+def _lost(ask: Question) -> Contribution:
+    """Nothing, and that it is for want of earlier trees."""
+    nodes, sums = len(ask.level.nodes) if ask.level else 0, dict[str, Array]()
+    if ask.blank is not None:
+        nodes = nodes if ask.level else ask.blank.trees
+        sums = {name: np.zeros([n or 0 for n in shape], dtype) for name, (dtype, shape) in ask.blank.sums.items()}
     found = {"rows": np.zeros(nodes, np.int64)}
     if ask.residuals is not None:
         found = {"ranks": np.zeros((len(ask.residuals.sought.group), quantiles.WIDTH), np.int64)}

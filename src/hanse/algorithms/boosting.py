@@ -32,7 +32,7 @@ import numpy as np
 
 from hanse.algorithms import _boosting_counts, _boosting_leaves, _boosting_shap, _boosting_state
 from hanse.algorithms._boosting_leaves import Leaves
-from hanse.algorithms._boosting_site import Forward, Level, Question, Residuals, Times, adapter_of, answer
+from hanse.algorithms._boosting_site import Blank, Forward, Level, Question, Residuals, Times, adapter_of, answer
 from hanse.algorithms._boosting_state import State
 from hanse.boosting import edges, growing, objective, quantiles, scales
 from hanse.boosting.growing import Growing, Splits
@@ -220,8 +220,10 @@ class ExactBoosting:
         if forward is None or state.bins is None:
             raise RunFailed("the edges of the bins are not settled")
         adapter, grows, weighted = state.adapter, schedule.phase == "train", state.counting.weighted
+        sums = evaluation.shapes(task, weighted) if _measures(schedule) else {}
+        trees = adapter.trees if grows else 0
         question = Question(
-            state.prepared,
+            state.prepared if forward.whole or state.whole else None,
             forward=forward,
             times=state.times if grows else None,
             units=state.units,
@@ -229,12 +231,13 @@ class ExactBoosting:
             measures=_measures(schedule),
             grows=grows,
             round=schedule.round + 1,
+            blank=Blank(trees, {name: [dtype, list(shape)] for name, (dtype, shape) in sums.items()}),
         )
-        arrays: dict[str, tuple[str, tuple[int, ...]]] = {"rows": ("int64", (adapter.trees if grows else 0,))}
+        arrays: dict[str, tuple[str, tuple[int, ...]]] = {"rows": ("int64", (trees,))}
         if grows and state.times is not None and state.times.hazard is None:
             k, known = len(state.times.edges) + 1, state.times.units is not None
-            sums = {"at_risk": ("int64", (k,)), "happened": ("int64", (k,))}
-            arrays |= sums if known else {"magnitudes": ("int64", (1, scales.SIZE))}
+            there = {"at_risk": ("int64", (k,)), "happened": ("int64", (k,))}
+            arrays |= there if known else {"magnitudes": ("int64", (1, scales.SIZE))}
         elif grows and state.units is None:
             arrays["magnitudes"] = ("int64", (2 * adapter.objective.outputs, scales.SIZE))
         elif grows:
@@ -254,7 +257,7 @@ class ExactBoosting:
             to=state.took or schedule.whom,
             counts=counts,
             arrays=arrays,
-            sums=evaluation.shapes(task, weighted) if _measures(schedule) else {},
+            sums=sums,
             fault=partial(_fault, state.bins.starts, _boosting_state.most_bits(state)),
             whole=grows,
             checkpoint=schedule.round % CHECKPOINT_EVERY == 0,
