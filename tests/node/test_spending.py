@@ -25,8 +25,8 @@ from hanse.ledger import Account
 from hanse.ledgers import ledgers
 from hanse.messages import Json, Record
 from hanse.node import spending
+from hanse.node.holdings import Holdings
 from hanse.node.spending import FILE, Book, Reservation, digest_of
-from hanse.node.spending_known import Known
 from hanse.privacy import concentrated
 from hanse.registry import names, settings
 from hanse.rule import Decision
@@ -136,11 +136,11 @@ def test_what_is_known_without_the_file_is_what_it_holds(tmp_path: Path, seed: i
         there.lines()
         with there._lock:
             there._entered()
-        fresh = Known(there._db)
+        fresh = Holdings(there._db)
         for ledger in there.ledgers:
             for of in (ledger.account(about), Account("labs"), Account("visits")):
-                assert of is None or there._known.spent(ledger.name, of) == fresh.spent(ledger.name, of)
-        assert there._known.answered(digest_of(about, ask(number)), run) == _entered_on(there, about, number)
+                assert of is None or there._holds.spent(ledger.name, of) == fresh.spent(ledger.name, of)
+        assert there._holds.answered(digest_of(about, ask(number)), run) == _entered_on(there, about, number)
 
 
 def test_what_was_written_and_undone_is_not_known(tmp_path: Path) -> None:
@@ -152,9 +152,9 @@ def test_what_was_written_and_undone_is_not_known(tmp_path: Path) -> None:
         there._entered()
         with there._written():
             there._enter(queries, Account("visits"), nobody, 5, "one")
-            assert there._known.spent("queries", Account("visits")) == 6
+            assert there._holds.spent("queries", Account("visits")) == 6
             raise OSError("the disk is full")
-    assert there._known.spent("queries", Account("visits")) == spent(there) == 1
+    assert there._holds.spent("queries", Account("visits")) == spent(there) == 1
 
 
 def _entered_on(there: Book, about: Facts, number: int) -> set[tuple[str, str]]:

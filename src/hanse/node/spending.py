@@ -30,8 +30,8 @@ from hanse.errors import NotAllowed
 from hanse.facts import Facts
 from hanse.ledger import Account, Ledger
 from hanse.messages import Json, Record, as_it_travels, dumps, loads, mark
+from hanse.node.holdings import Holdings
 from hanse.node.kept import opened
-from hanse.node.spending_known import Known
 from hanse.rule import Decision
 
 FILE = "spending.db"
@@ -99,7 +99,7 @@ class Book:
             "restore it from a backup. Without it nobody knows what was answered already, so nothing is",
             threads=True,
         )
-        self._known = Known(self._db)
+        self._holds = Holdings(self._db)
         self._db.execute("PRAGMA wal_autocheckpoint=0")  # it would come where nobody is to wait for the disk
         self._commits = 0
 
@@ -128,7 +128,7 @@ class Book:
         named = digest_of(facts, ask)
         charges: dict[str, tuple[Account, Json]] = {}
         with self._lock:
-            paid = self._known.answered(named, facts.run) | self._told.get(named, set())
+            paid = self._holds.answered(named, facts.run) | self._told.get(named, set())
             for name, (ledger, account) in accounts.items():
                 if not _by_release(ledger) and (name, account.name) in paid:
                     continue
@@ -257,7 +257,7 @@ class Book:
             self._entered()
             self._db.execute("DELETE FROM answers WHERE run = ?", (run,))
             self._db.execute("DELETE FROM accounts WHERE run = ?", (run,))
-            self._known.forget(run)
+            self._holds.forget(run)
 
     # ------------------------------------------------------------ for the owner
 
@@ -288,7 +288,7 @@ class Book:
             for digest, whose, text in self._db.execute("SELECT digest, run, charges FROM ahead").fetchall():
                 charges: Json = loads(text)
                 for ledger, name, run, most in charges:
-                    once, entered = (digest, ledger, name), self._known.answered(digest, whose)
+                    once, entered = (digest, ledger, name), self._holds.answered(digest, whose)
                     if run or ledger not in known or once in counted or (ledger, name) in entered:
                         continue
                     counted.add(once)
@@ -315,7 +315,7 @@ class Book:
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
-                self._known.undone()
+                self._holds.undone()
                 with contextlib.suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
                 raise
@@ -355,11 +355,11 @@ class Book:
             ]
             self._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", answers)
             for digest, _, _, run in answers:
-                self._known.enters(digest, run)
+                self._holds.enters(digest, run)
             accounts = []
             for (name, account), (ledger, used) in self._used.items():
-                before = self._known.spent(name, account)
-                self._known.writes(name, account)
+                before = self._holds.spent(name, account)
+                self._holds.writes(name, account)
                 total = used if before is None else ledger.add(before, used)
                 accounts.append((name, account.name, account.run, dumps(total)))
             self._db.executemany("INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?)", accounts)
@@ -372,7 +372,7 @@ class Book:
 
     def _spent(self, ledger: Ledger, account: Account) -> Json:
         """What was used up of an account; None: nothing."""
-        before, settled = self._known.spent(ledger.name, account), self._used.get((ledger.name, account))
+        before, settled = self._holds.spent(ledger.name, account), self._used.get((ledger.name, account))
         if settled is None:
             return before
         return settled[1] if before is None else ledger.add(before, settled[1])
@@ -389,7 +389,7 @@ class Book:
         return total
 
     def _enter(self, ledger: Ledger, account: Account, reservation: Reservation, used: Json, name: str) -> None:
-        self._known.enters(name, reservation.run)
+        self._holds.enters(name, reservation.run)
         entered = self._db.execute(
             "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)",
             (name, ledger.name, account.name, reservation.run),
@@ -405,7 +405,7 @@ class Book:
                 raise _failed(ledger, error) from error
             if not said.allowed:
                 raise NotAllowed(f"{said.rule}: {said.reason}")
-        self._known.writes(ledger.name, account)
+        self._holds.writes(ledger.name, account)
         self._db.execute(
             "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?)",
             (ledger.name, account.name, account.run, dumps(total)),

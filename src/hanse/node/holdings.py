@@ -18,7 +18,7 @@ _RUNS = 16  # whose names are remembered
 _ACCOUNTS = 64  # that outlive their runs
 
 
-class Known:
+class Holdings:
     """What ``database`` holds. Nobody else may write to it, and one thread at a time may be here.
 
     Args:
