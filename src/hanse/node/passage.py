@@ -18,7 +18,7 @@ from hanse import policy
 from hanse.errors import NotAllowed, NotApproved, NotAuthenticated, NotFound, TooLarge, WireError
 from hanse.facts import Data, Facts, now, round_of, told_in_json
 from hanse.gather import keep_promises
-from hanse.messages import Buffered, Json, Layout, Message, Record, as_it_travels
+from hanse.messages import Buffered, Json, Layout, Message, as_it_travels
 from hanse.node.approvals import Approvals, Proposal
 from hanse.node.catalogue import Catalogue
 from hanse.node.dataset import Dataset
