@@ -214,6 +214,19 @@ def test_too_few_answers_fail_the_round_and_then_the_run() -> None:
     assert journal.states == []
 
 
+def test_a_run_that_has_used_up_its_steps_says_so_and_who_was_lost() -> None:
+    """Trees that began anew in each round used up what owners had consented to, and each node's refusal was told as
+    what ended the run; why there were so many steps stood nowhere."""
+    algorithm, journal = Sum(rounds=9), Forgetful()
+    loop = run(algorithm, LocalTransport(handlers(algorithm, 3, failing("n1"))), journal)
+    loop.steps = 4
+    with pytest.raises(RunFailed, match=r"all 4 steps .* are used up, and the run is at sum of round 5: .* n1 4 times"):
+        go(loop)
+    assert [s.step for s in journal.steps] == [0, 1, 2, 3]
+    loop.steps = 9
+    go(loop)
+
+
 def test_a_round_that_fails_once_is_tried_again() -> None:
     algorithm, journal = Sum(rounds=2), Keeping()
     seen: list[str] = []

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ from hanse.transport import Transport
 _MOST_BEHIND = 10_000  # steps; a node that says that it was asked more is not believed
 _PAST_ANSWERS = 100_000  # of earlier steps, kept for the selection: some 50 MB
 REPEATABLE_SECONDS = 5.0  # of steps that a killed coordinator would have to do again
+_NAMED = 5  # nodes that a sentence names
 _MOMENT_S = 60.0  # at the start of a run all of its nodes are waited for, and no longer than this
 _INLINE_BYTES = 1 << 20  # below this, arithmetic is quicker than handing it to a thread
 
@@ -135,6 +137,7 @@ class Loop:
         said: gives the ask of a step (number, what makes it) that is said from outside (:class:`hanse.kinds.Awaited`),
             once everything before it is on disk; None: nobody says any.
         lines: what is measured of the line to a node, for the records and the selection; {} where nothing is.
+        steps: the most that may be asked, as owners consented to; None: no matter how many.
         abreast: the most nodes that work on a step which waits for all, where memory counts more than how soon all are
             asked (a simulation); None: all of them.
     """
@@ -155,6 +158,7 @@ class Loop:
     receipts: Receipts | None = None
     said: Callable[[int, Awaited], Awaitable[Ask | Done]] | None = None
     lines: Callable[[str], Mapping[str, Json]] = lambda node: {}
+    steps: int | None = None
     abreast: int | None = None
     resumed: asyncio.Event | None = None  # cleared: the run pauses before its next step
     # who is asked by, and its settings: looked up in the folder once
@@ -174,7 +178,7 @@ class Loop:
         step, state = start or (0, self.algorithm.init(self.config.to_json()))
         sky = Sky(self.transport, self.config, self.run_id, self.bundle, self.receipts, self.abreast)
         writing: asyncio.Task[None] | None = None
-        failed, past = 0, recent(self.past)
+        failed, past, lost = 0, recent(self.past), Counter[str]()
         answers = sum(len(one.asked) for one in past)
         await self._assemble(everyone=True)
         kept = time.perf_counter()
@@ -190,6 +194,8 @@ class Loop:
                 if isinstance(ask, Done):
                     self.journal.event("run.done", {"reason": ask.reason})
                     break
+                if self.steps is not None and step >= self.steps:
+                    raise RunFailed(_used_up(self.steps, ask, lost))
                 self._check_left(ask, sky.refused)
                 if ask.late == "drop":
                     await sky.clear()  # of earlier steps that kept late answers: their nodes are asked now
@@ -208,6 +214,7 @@ class Loop:
                 links = self.transforms
                 changed = transforms.report(links, [a.metrics for a in gathered.answers]) if links else {}
                 self._close(record, gathered, sky, began)
+                lost.update(record.failures.keys())
                 if self.admission is not None:
                     self.admission.seen(record.failures)
                 del gathered  # the next step's contributions go where these were
@@ -408,6 +415,17 @@ class Loop:
         }
         if self.receipts is not None:
             record.receipts = self.receipts.of(record.participants)
+
+
+def _used_up(steps: int, ask: Ask, lost: Counter[str]) -> str:
+    """Why a run cannot be asked on, of which sites were lost so often."""
+    most = ", ".join(f"{node} {many} times" for node, many in lost.most_common(_NAMED)) or "none"
+    return (
+        f"all {steps} steps that owners consented to are used up, and the run is at {ask.label}"
+        f"{f' of round {ask.round}' if ask.round is not None else ''}: what begins anew when a site is lost on the way "
+        f"takes steps of its own. Gave nothing usable since the coordinator was started: {most}. Propose it again "
+        "without the sites that come and go (expected_client_ids), or with fewer rounds"
+    )
 
 
 def recent(past: Sequence[Past]) -> list[Past]:

@@ -223,6 +223,7 @@ class RunDriver:
             transforms=[link["name"] for link in frozen["transforms"]],
             facts=facts,
             rows=_declared(frozen),
+            steps=algorithms.most_steps(config),
             past=past,
             admission=await asyncio.to_thread(self._admission, run, frozen),
             receipts=Receipts(),

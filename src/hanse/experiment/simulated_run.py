@@ -268,6 +268,7 @@ class SimulatedRun:
                 ),
                 transforms=[link["name"] for link in self.bundle.content["transforms"]],
                 past=[Past.of(dataclasses.asdict(step)) for step in done if step.status == "ok"],
+                steps=algorithms.most_steps(self.config),
                 abreast=max(ABREAST, max(self._cohort, 8) * max(self._workers, self._processes)),
             )
             self._tell("running")
