@@ -25,7 +25,7 @@ import functools
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xxhash
@@ -34,7 +34,7 @@ from hanse.errors import ConfigError, NodeFailed
 from hanse.learning.fitting import task_fits
 from hanse.learning.results import parameters_of, seed_of, target_scale, task_of
 from hanse.messages import Array, Json, Record, dumps
-from hanse.models import _plan_text, _torch_device
+from hanse.models import _plan_text, _torch_device, _torch_images
 from hanse.models._torch_many import Given, mapped, multiplied, stackable, trained
 from hanse.models._torch_rows import clipped_gradients
 from hanse.models._torch_written_out import Descent, written_out
@@ -42,11 +42,14 @@ from hanse.researcher_code import kind
 from hanse.task import NUMBER, PROBABILITIES, Task
 from hanse.training import Learned, ProximalTerm, Training
 
+Found = TypeVar("Found")
 _PREDICT_ROWS = 4096
 _SMALL = 1_000_000  # parameters
 _STAYS = "stays.xxh3"  # beside what travels of a module: a hash of what does not
-_KEPT = 8  # of the latest plans; a module of which steps are written out is small
-_WRITTEN_OUT: dict[tuple[str, Task, str], tuple[Any, Descent]] = {}  # by text, task and options of a plan
+_KEPT = 8  # of the latest plans; such modules are small
+_Key = tuple[str, Task, str]  # text, task and options of a plan
+_WRITTEN_OUT: dict[_Key, tuple[Any, Descent]] = {}
+_NETWORKS: dict[_Key, tuple[Any, list[Any]]] = {}  # small ones for images, and their layers
 _RANDOM = threading.RLock()  # whoever holds it draws PyTorch's random numbers, of which a process has one sequence
 
 
@@ -74,16 +77,16 @@ class TorchModule:
         training: Training,
     ) -> Learned:
         torch = library()
-        inputs = _inputs(X)
         targets = torch.from_numpy(np.array(y, np.int64 if self.task.outputs > 1 else np.float32))
         with self._plan() as plan, _threads(parameters, X), _seeded(rng):
             device = self._device(plan)
             _torch_device.seeded(torch, device)
-            module = device.brought(self._module(plan, parameters))
-            inputs, targets = device.brought(inputs), device.brought(targets)
+            module, layers = self._network(plan, parameters, X, device, training)
+            inputs, targets = device.brought(_inputs(X, layers is not None)), device.brought(targets)
             for name, parameter in module.named_parameters():
                 parameter.requires_grad_(parameter.requires_grad and name not in training.frozen)
-            loss_of, optimizer = self._loss_of(plan, module), _optimizer(plan, module, training.learning_rate)
+            forward = module if layers is None else functools.partial(_in_turn, layers)
+            loss_of, optimizer = self._loss_of(plan, module, forward), _optimizer(plan, module, training.learning_rate)
             added = _Added(module, training)
             losses: list[float] = []
             module.train()
@@ -116,7 +119,7 @@ class TorchModule:
             return Learned(found, losses, added.mean(parameters), added.steps, elsewhere=device.missing)
 
     @functools.cached_property
-    def _key(self) -> tuple[str, Task, str]:
+    def _key(self) -> _Key:
         return self.source, self.task, dumps(self.options)
 
     def train_many(self, given: Sequence[Given]) -> list[Learned]:
@@ -135,7 +138,7 @@ class TorchModule:
                 if descent is None and own is None:
                     descent = written_out(torch, module, self.task)
                     if descent is not None:
-                        _kept_written_out(key, module, descent)
+                        _kept(_WRITTEN_OUT, key, (module, descent))
                     descent = descent or multiplied(torch, module, self.task.outputs, _loss(self.task, "none"))
                 divided = descent is not None
                 if descent is None:
@@ -192,7 +195,8 @@ class TorchModule:
     def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
         with self._plan() as plan, _threads(parameters, X):
             device = self._device(plan)
-            return self._predict(device.brought(self._module(plan, parameters)), X, device)
+            module = device.brought(self._module(plan, parameters)).eval()
+            return self._predict(module, _layers(plan, module, X, device), X, device)
 
     def native(self, parameters: Mapping[str, Array]) -> Any:
         with self._plan() as plan:
@@ -201,14 +205,13 @@ class TorchModule:
     def _device(self, plan: Mapping[str, Any]) -> _torch_device.Device:
         return _torch_device.chosen(library(), plan, self._called)
 
-    def _predict(self, module: Any, X: Array, device: _torch_device.Device) -> Array:
-        torch = library()
-        module.eval()
-        parts = []
+    def _predict(self, module: Any, layers: Sequence[Any] | None, X: Array, device: _torch_device.Device) -> Array:
+        torch, parts = library(), []
+        forward = module if layers is None else functools.partial(_in_turn, layers)
         with torch.inference_mode():
             for start in range(0, len(X), _PREDICT_ROWS):
-                batch = device.brought(_inputs(X[start : start + _PREDICT_ROWS]))
-                score = self._shaped(module(batch)).cpu().double()
+                batch = device.brought(_inputs(X[start : start + _PREDICT_ROWS], layers is not None))
+                score = self._shaped(forward(batch)).cpu().double()
                 if self.task.predicts == PROBABILITIES:
                     score = torch.softmax(score, 1) if self.task.outputs > 1 else torch.sigmoid(score)
                 parts.append(score.numpy())
@@ -232,12 +235,12 @@ class TorchModule:
                 )
             yield batch[0], batch[1]
 
-    def _loss_of(self, plan: Mapping[str, Any], module: Any) -> Callable[[Any, Any, int], Any]:
-        """The loss of a batch, from its inputs, its targets and its place."""
+    def _loss_of(self, plan: Mapping[str, Any], module: Any, forward: Any) -> Callable[[Any, Any, int], Any]:
+        """The loss of a batch, from its inputs, its targets and its place; ``forward`` computes as the module does."""
         step = getattr(module, "training_step", None)
         if "loss" in plan or step is None:
             loss = plan.get("loss") or _loss(self.task)
-            return lambda x, y, place: loss(self._shaped(module(x)), y)
+            return lambda x, y, place: loss(self._shaped(forward(x)), y)
 
         def stepped(x: Any, y: Any, place: int) -> Any:
             found = step((x, y), place)
@@ -274,6 +277,26 @@ class TorchModule:
                 )
         return _loaded(module, given, "sent" not in plan)
 
+    def _network(
+        self,
+        plan: Mapping[str, Any],
+        parameters: Mapping[str, Array],
+        X: Array,
+        device: _torch_device.Device,
+        training: Training,
+    ) -> tuple[Any, list[Any] | None]:
+        """The module with these parameters, and its layers: the last one's where that does. Nobody else trains
+        meanwhile (:func:`_seeded`)."""
+        known = _NETWORKS.get(self._key) if X.ndim > 2 and device.processor and not training.frozen else None
+        if known is not None:
+            return _loaded(known[0], parameters), known[1]
+        module = device.brought(self._module(plan, parameters))
+        layers = _layers(plan, module, X, device)
+        few = sum(a.size for a in parameters.values()) < _SMALL
+        if layers is not None and few and not training.frozen and _torch_images.lasting(library(), module, plan):
+            _kept(_NETWORKS, self._key, (module, layers))
+        return module, layers
+
     def _sent(self, plan: Mapping[str, Any], module: Any) -> dict[str, Array]:
         """The arrays that travel: all, or those that the plan names and a hash of the others."""
         if "sent" not in plan:
@@ -306,12 +329,12 @@ class TorchModule:
             yield names
 
 
-def _kept_written_out(key: tuple[str, Task, str], module: Any, descent: Descent) -> None:
-    """Such a module has plain layers of PyTorch and nothing of the plan, of which only these are read; so the plan need
-    not be run again in each round to say what they are."""
-    while len(_WRITTEN_OUT) >= _KEPT:
-        _WRITTEN_OUT.pop(next(iter(_WRITTEN_OUT), key), None)  # another thread may do so too
-    _WRITTEN_OUT[key] = module, descent
+def _kept(what: dict[_Key, Found], key: _Key, found: Found) -> None:
+    """A module of which something is kept has plain layers of PyTorch and nothing of the plan, so the plan need not
+    build it again in each round."""
+    while len(what) >= _KEPT:
+        what.pop(next(iter(what), key), None)  # another thread may do so too
+    what[key] = found
 
 
 @contextmanager
@@ -384,14 +407,31 @@ def _loss(task: Task, reduction: str = "mean") -> Callable[[Any, Any], Any]:
     return functools.partial(found, reduction=reduction)
 
 
+class _Descent:
+    """Plain SGD, to the bit that of PyTorch, whose optimisers load its compiler when the first of them is made: a
+    second and 67 MB, which each worker and each process of a simulation spent before it trained."""
+
+    def __init__(self, module: Any, learning_rate: float) -> None:
+        self._learned, self._rate = [p for p in module.parameters() if p.requires_grad], learning_rate
+
+    def zero_grad(self) -> None:
+        for p in self._learned:
+            p.grad = None
+
+    def step(self) -> None:
+        with library().no_grad():
+            for p in self._learned:
+                if p.grad is not None:
+                    p.add_(p.grad, alpha=-self._rate)
+
+
 def _optimizer(plan: Mapping[str, Any], module: Any, learning_rate: float) -> Any:
     """The plan's, that of a Lightning module (its schedulers are not stepped), or plain SGD."""
-    optim = library().optim
     if "optimizer" in plan:
         return plan["optimizer"](module, learning_rate)
     if not hasattr(module, "configure_optimizers"):
-        return optim.SGD([p for p in module.parameters() if p.requires_grad], lr=learning_rate)
-    found = module.configure_optimizers()
+        return _Descent(module, learning_rate)
+    optim, found = library().optim, module.configure_optimizers()
     while not isinstance(found, optim.Optimizer):
         if isinstance(found, Mapping) and "optimizer" in found:
             found = found["optimizer"]
@@ -402,10 +442,23 @@ def _optimizer(plan: Mapping[str, Any], module: Any, learning_rate: float) -> An
     return found
 
 
-def _inputs(X: Array) -> Any:
+def _inputs(X: Array, by_pixel: bool = False) -> Any:
     """float32; images from (n, height, width, channels) to PyTorch's (n, channels, height, width)."""
     array = np.array(X, np.float32)
-    return library().from_numpy(array if array.ndim == 2 else np.ascontiguousarray(array.transpose(0, 3, 1, 2)))
+    if array.ndim > 2:
+        array = _torch_images.by_pixel(array) if by_pixel else _torch_images.by_channel(array)
+    return library().from_numpy(array)
+
+
+def _layers(plan: Mapping[str, Any], module: Any, X: Array, device: _torch_device.Device) -> list[Any] | None:
+    """See :func:`hanse.models._torch_images.layers`; of tables there are none."""
+    return _torch_images.layers(library(), module, plan) if X.ndim > 2 and device.processor else None
+
+
+def _in_turn(layers: Sequence[Any], x: Any) -> Any:
+    for layer in layers:
+        x = layer(x)
+    return x
 
 
 def _arrays(module: Any, names: Collection[str] | None = None) -> dict[str, Array]:

@@ -18,6 +18,7 @@ import numpy as np
 from hanse import shared_threads
 from hanse.learning.results import pass_seed
 from hanse.messages import Array, Row, Stack
+from hanse.models._torch_images import watched
 from hanse.models._torch_written_out import Descent, Stacked, Step, Update
 from hanse.training import Arrays, Learned, ProximalTerm, Training
 
@@ -29,13 +30,9 @@ _SINGLE = ("ReLU", "Tanh", "Sigmoid", "Identity", "LeakyReLU", "ELU", "SELU", "G
 
 
 def stackable(module: Any, plan: Mapping[str, Any], given: Given) -> bool:
-    """Whether the trainings of this module can be stacked. Hooks and a ``forward`` of one object's own hang on the
-    parameters and layers themselves, which what is stacked passes by."""
+    """Whether the trainings of this module can be stacked."""
     random = any("Dropout" in type(part).__name__ for part in module.modules())
-    hooked = any(
-        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or "forward" in vars(part)
-        for part in module.modules()
-    ) or any(p._backward_hooks or p._post_accumulate_grad_hooks for p in module.parameters())
+    hooked = any(watched(part) for part in module.modules())
     own = (
         "optimizer" in plan
         or "sent" in plan

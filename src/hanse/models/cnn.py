@@ -57,6 +57,8 @@ def network(task: Task, options: Mapping[str, Json]) -> Any:
     class Sized(nn.Module):  # type: ignore[misc, name-defined]
         """Lets images of the right size pass."""
 
+        channels_last = True
+
         def forward(self, x: Any) -> Any:
             if tuple(x.shape[1:]) != (depth, height, width):
                 found = [x.shape[2], x.shape[3], x.shape[1]] if x.ndim == 4 else list(x.shape[1:])
