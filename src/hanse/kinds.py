@@ -114,9 +114,10 @@ class Awaited:
     ask: Callable[[Record], Ask | Done]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Contribution:
-    """What a node answers.
+    """What a node answers. It is not changed: what is made of it is another one. (A frozen class takes three times as
+    long to make.)
 
     Args:
         record: ``arrays`` are combined, weighted by ``weight``; ``data`` is small JSON that goes

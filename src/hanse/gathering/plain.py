@@ -66,16 +66,16 @@ class Plain:
         if op != "answer":
             raise Unusable(f"plain gathering has no operation {op!r}")
         contribution = answer(ask)
-        arrays = prefixed(contribution.record.arrays, "a.")
+        arrays, metrics = prefixed(contribution.record.arrays, "a."), dict(contribution.metrics)
         if contribution.sums:
             arrays = {**arrays, **prefixed(contribution.sums, "s.")}
-        data = {
-            "weight": float(contribution.weight),
-            "data": contribution.record.data,
-            "metrics": {
-                k: v if type(v) is float and v - v == 0.0 else _finite(v) for k, v in contribution.metrics.items()
-            },
-        }
+        try:
+            finite = math.isfinite(sum(metrics.values()))  # then each of them is
+        except (TypeError, OverflowError):
+            finite = False
+        if not finite:
+            metrics = {name: _finite(value) for name, value in metrics.items()}
+        data = {"weight": float(contribution.weight), "data": contribution.record.data, "metrics": metrics}
         if contribution.combine is Combine.SUM and type(arrays) is not Row:  # which lies in this process
             arrays, narrow = _narrow.narrowed(arrays)
             if narrow:

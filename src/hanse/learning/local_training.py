@@ -145,11 +145,13 @@ class LocalTraining(NamedTuple):
             further += change.values()
         if further and not all(np.isfinite(a).all() for a in further):
             raise NodeFailed("local training left the range of numbers; use a smaller learning_rate")
-        metrics = {"update_norm": length}
-        for name, loss in zip(_LOSSES, found.losses):  # noqa: B905 (of the first epochs)
-            metrics[name] = loss
-        if found.losses:
-            metrics["train_loss"] = found.losses[-1]
+        metrics, losses = {"update_norm": length}, found.losses
+        if len(losses) == 1:
+            metrics[_LOSSES[0]] = losses[0]
+        else:
+            metrics |= zip(_LOSSES, losses)  # noqa: B905 (of the first epochs)
+        if losses:
+            metrics["train_loss"] = losses[-1]
         if found.together > 1:
             metrics[TOGETHER] = float(found.together)
         if found.elsewhere:
