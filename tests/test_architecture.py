@@ -99,6 +99,7 @@ GROUND = (
     "receipts",
     "participants",
     "by_node",
+    "alike",
 )
 FLOOR = {  # what stands on which floor; imports point downwards, or stay inside a room
     **dict.fromkeys(("cli", "container"), 5),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import secrets
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hanse import algorithms, features, gathering, protection, subjects, transforms
+from hanse.alike import Alike
 from hanse.config import RunConfig
 from hanse.errors import NotAllowed, NotApproved, WireError
 from hanse.gather import Gather, Identity, Party, keep_promises
@@ -149,6 +150,37 @@ class Asked(NamedTuple):
     memory: NodeMemory
 
 
+def nothing_done(asked: Sequence[Asked]) -> bool:
+    """Whether these are asked the very same, by terms that they share, and nobody does anything to the contribution of
+    a single one on its way out: no transform, no noise, no count of what statistics told, no gather that hides it."""
+    task, terms = asked[0].task, asked[0].terms
+    combine = _COMBINES[task.how]
+    if terms.guarantee is not None or combine is Combine.AGREE or not hasattr(terms.gathers[combine], "replies"):
+        return False
+    return all(
+        [
+            one.task is task and one.terms is terms and one.run.transforms.empty and one.site.source is None
+            for one in asked
+        ]
+    )
+
+
+def replies(
+    answerers: Sequence[Answerer], asked: Sequence[Asked], found: Sequence[Contribution]
+) -> list[Record] | None:
+    """What :meth:`Answerer.reply` gives for each of these contributions, where there is :func:`nothing_done` to them;
+    None where each is to be looked at."""
+    task, terms = asked[0].task, asked[0].terms
+    combine = _COMBINES[task.how]
+    if type(found) is not Alike or len(found) != len(asked) or found.of.combine is not combine:
+        return None
+    gather: Any = terms.gathers[combine]
+    made: list[Record] = gather.replies(task.op, found)
+    for answerer, one in zip(answerers, asked, strict=True):
+        answerer.replied(one)
+    return made
+
+
 class Answerer:
     """Answers the tasks of runs for one node.
 
@@ -256,6 +288,12 @@ class Answerer:
             return contribution if key is None else self._noised(contribution, key, asked, steps)
 
         reply = terms.gathers[combine].reply(task.op, task.ask, answer, asked.party)
+        self.replied(asked)
+        return reply
+
+    def replied(self, asked: Asked) -> None:
+        """Keeps what is to be remembered, and what a reply tells for good, once the reply is there."""
+        task = asked.task
         asked.run.memories.keep(task.step, task.exchange, asked.memory, task.checkpoint)
         keep_promises(self._hold, asked.party.passing)
         leaving = asked.party.leaving
@@ -263,7 +301,6 @@ class Answerer:
             self.spent["told"] = leaving
         else:
             keep_promises(self._promises.setdefault, leaving)
-        return reply
 
     def _noised(self, contribution: Contribution, key: release.Key, asked: Asked, steps: Steps | None) -> Contribution:
         """The contribution with the noise that was promised."""

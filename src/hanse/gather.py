@@ -129,7 +129,9 @@ class Gather(Protocol):
     """How contributions come together: plainly, or as a secure sum with exchanges of its own.
 
     Its file has ``GATHER``, its class; ``COMBINES``, what it can combine; ``HIDES``, whether nobody sees
-    single contributions; and ``SETTINGS``, settings of the run that it is made with."""
+    single contributions; and ``SETTINGS``, settings of the run that it is made with. One whose reply is the
+    contribution and nothing else may have ``replies``: from the operation and :class:`hanse.alike.Alike`, what
+    :meth:`reply` gives for each."""
 
     async def collect(self, ask: Ask, asks: Mapping[str, Record], exchange: Exchange) -> Gathered:
         """Coordinator half: run the exchanges, return what came."""

@@ -77,7 +77,8 @@ class Memories:
             checkpoint: whether the coordinator keeps the state after this step.
         """
         if memory.blank and (not self._kept or self.blank):  # whatever a run comes back to, it is this
-            self._kept, self._checkpoints = {}, []
+            if self._kept or self._checkpoints:
+                self._kept, self._checkpoints = {}, []
             return
         at = (step, exchange)
         if self._kept and max(self._kept) >= at:

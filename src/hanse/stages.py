@@ -14,10 +14,13 @@ from hanse.kinds import Algorithm, Ask, Awaited, Combine, Contribution, Done, Ga
 from hanse.messages import Json, Record
 
 
-def answers_of(algorithm: Any, sites: Sequence[Site], ask: Any) -> list[Contribution]:
+def answers_of(algorithm: Any, sites: Sequence[Site], ask: Any) -> Sequence[Contribution]:
     """What ``algorithm`` answers at several sites of one process: at once, if it can (``answer_many``)."""
     many: Any = getattr(algorithm, "answer_many", None)
-    return [algorithm.answer(site, ask) for site in sites] if many is None else list(many(sites, ask))
+    if many is None:
+        return [algorithm.answer(site, ask) for site in sites]
+    found: Sequence[Contribution] = many(sites, ask)
+    return found
 
 
 def anew_of(algorithm: Any, state: Any, left: Sequence[str] = ()) -> Any:
@@ -66,7 +69,7 @@ class Stages:
         index, inner = self._unwrap(ask)
         return self.stages[index].answer(site, inner)
 
-    def answer_many(self, sites: Sequence[Site], ask: Record) -> list[Contribution]:
+    def answer_many(self, sites: Sequence[Site], ask: Record) -> Sequence[Contribution]:
         """What several sites of one process answer, in their order; at once, where the stage can."""
         index, inner = self._unwrap(ask)
         return answers_of(self.stages[index], sites, inner)

@@ -100,7 +100,7 @@ class Typed(Generic[S, Q]):
         """The node's half. Raises ``WireError`` for an ask that is not one of this computation."""
         return self.inner.answer(site, self._asked(ask))
 
-    def answer_many(self, sites: Sequence[Site], ask: Record) -> list[Contribution]:
+    def answer_many(self, sites: Sequence[Site], ask: Record) -> Sequence[Contribution]:
         """What several sites of one process answer, in their order; at once, where the computation can."""
         return answers_of(self.inner, sites, self._asked(ask))
 

@@ -97,7 +97,7 @@ def sites(classes: int = 2) -> dict[str, dict[str, Any]]:
     return found
 
 
-def run(batched: bool, source: str = PLAIN, classes: int = 2, **settings: Any) -> Any:
+def run(batched: bool, source: str = PLAIN, classes: int = 2, frames: Any = None, **settings: Any) -> Any:
     given: dict[str, Any] = {
         "model": "torch_module",
         "plan": {"source": source, "name": "plan"},
@@ -110,7 +110,7 @@ def run(batched: bool, source: str = PLAIN, classes: int = 2, **settings: Any) -
         **settings,
     }
     how = {name: given.pop(name) for name in ("workers", "wire") if name in given}
-    with hanse.simulate(sites(classes), batched=batched, **how) as federation:
+    with hanse.simulate(frames or sites(classes), batched=batched, **how) as federation:
         return federation.experiment(**given).run(progress=False)
 
 
@@ -268,11 +268,64 @@ def test_sites_of_other_sizes_and_one_that_leaves_the_range_of_numbers() -> None
     assert told[0] == told[1]
 
 
+def test_of_replies_that_are_made_at_once_none_holds_what_left_the_range_of_numbers() -> None:
+    """Two sites of eight rows, and two of 15, whose second batch has seven."""
+    whole = sites()["site-00"]
+    frames = {f"site-{n}": {c: values[: (8, 15)[n % 2]] for c, values in whole.items()} for n in range(4)}
+    found = run(True, ASTRAY, frames=frames, evaluate_every=0, test_fraction=0.0, local_epochs=1)
+    for step in (step for step in found.rounds if step.round is not None):
+        assert sorted(step.failures) == ["site-1", "site-3"]
+        assert all("left the range of numbers" in why for why in step.failures.values())
+        assert sorted(step.participants) == ["site-0", "site-2"]
+
+
 def test_a_plan_that_fails_everywhere_is_told_of_every_site_that_trains() -> None:
     result = run(True, PLAIN + "\n\ndef loss(output, y):\n    raise ValueError\n", rounds=1)
     failures = next(step.failures for step in result.rounds if step.round is not None)
     assert sorted(failures) == sorted(set(sites()) - {"site-11"})
     assert all("the training plan failed: ValueError in line" in why for why in failures.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "at_once"),
+    [
+        ({}, True),
+        ({"federated_strategy": "median"}, True),
+        ({"federated_strategy": "krum"}, True),
+        ({"federated_strategy": "fedprox", "proximal_mu": 0.5}, True),
+        ({"fraction": 0.5}, True),
+        ({"test_fraction": 0.2}, False),
+        ({"transforms": [{"name": "clip", "norm": 0.01}]}, False),
+        ({"federated_strategy": "scaffold"}, False),
+        ({"federated_strategy": "fednova"}, False),
+        ({"federated_strategy": "fedper", "own_layers": ["2"]}, False),
+    ],
+    ids=str,
+)
+def test_replies_that_are_made_at_once_are_those_that_each_site_gives(
+    settings: dict[str, Any], at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And where something is done to single ones, it is done."""
+    frames = {name: rows for name, rows in sites().items() if name != "site-11"}
+    whole, made = crew._Cohort.replies, list[bool]()
+
+    def counted(self: Any, answerers: Any, asked: Any) -> Any:
+        found = whole(self, answerers, asked)
+        made.append(found is not None)
+        return found
+
+    results = []
+    for how in (counted, lambda self, answerers, asked: None):
+        monkeypatch.setattr(crew._Cohort, "replies", how)
+        results.append(run(True, frames=frames, **{"evaluate_every": 0, "test_fraction": 0.0, **settings}))
+    assert any(made) is at_once
+    assert digest(results[0].record) == digest(results[1].record)
+    for before, after in zip(results[0].rounds, results[1].rounds, strict=True):
+        assert (before.asked, before.failures, before.bytes_up) == (after.asked, after.failures, after.bytes_up)
+        for node, part in before.participants.items():
+            other = after.participants[node]
+            assert part["weight"] == other["weight"]
+            assert [*part["metrics"].items()] == [*other["metrics"].items()]
 
 
 def test_whatever_fails_at_one_site_is_that_sites() -> None:

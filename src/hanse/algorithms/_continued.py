@@ -58,7 +58,7 @@ class Continued:
     def answer(self, site: Site, ask: Record) -> Contribution:
         return self._inner.answer(site, ask)
 
-    def answer_many(self, sites: Sequence[Site], ask: Record) -> list[Contribution]:
+    def answer_many(self, sites: Sequence[Site], ask: Record) -> Sequence[Contribution]:
         return answers_of(self._inner, sites, ask)
 
     def tell(self, state: State, gathered: Gathered) -> State:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from hanse import shared_threads
-from hanse.answers import Answerer, Asked, ReadTask
+from hanse.answers import Answerer, Asked, ReadTask, nothing_done, replies
 from hanse.experiment.answerers import Answerers
 from hanse.experiment.remembered import packed
 from hanse.kinds import Contribution, Site
@@ -161,17 +161,20 @@ def _replies(answerers: Sequence[Answerer], jobs: Sequence[Job]) -> list[Record 
             asked.append(answerer.asked(last[1], job.bundle, job.progress))
         except Exception as error:
             asked.append(error)
-    cohort = _Cohort([found for found in asked if isinstance(found, Asked)])
-    replies: list[Record | Exception] = []
+    there = [found for found in asked if isinstance(found, Asked)]
+    cohort = _Cohort(there)
+    if len(there) == len(asked) and (at_once := cohort.replies(answerers, there)) is not None:
+        return [*at_once]
+    said: list[Record | Exception] = []
     for answerer, found in zip(answerers, asked, strict=True):
         if not isinstance(found, Asked):
-            replies.append(found)
+            said.append(found)
             continue
         try:
-            replies.append(answerer.reply(found, cohort.answer))
+            said.append(answerer.reply(found, cohort.answer))
         except Exception as error:
-            replies.append(error)
-    return replies
+            said.append(error)
+    return said
 
 
 class _Cohort:
@@ -182,6 +185,21 @@ class _Cohort:
         self._left = {one.site.node: one for one in asked}
         self._found: dict[str, Contribution] = {}
 
+    def replies(self, answerers: Sequence[Answerer], asked: Sequence[Asked]) -> list[Record] | None:
+        """The replies of all, where they are found at once; None where each is to be found by itself."""
+        if not asked or len(self._left) < len(asked) or not nothing_done(asked):
+            return None
+        found = self._compute(asked, asked[0].task.ask)
+        if found is None:
+            return None
+        try:
+            made = replies(answerers, asked, found)
+        except Exception:  # of one site: which, each of them says by itself
+            made = None
+        if made is None:
+            self._found |= zip((one.site.node for one in asked), found, strict=True)
+        return made
+
     def answer(self, site: Site, ask: Record) -> Contribution:
         known = self._found.pop(site.node, None)
         if known is not None:
@@ -189,23 +207,25 @@ class _Cohort:
         first = self._left.get(site.node)
         if first is not None:
             alike = [one for one in self._left.values() if one is first or _same(one.task.ask, ask)]
-            self._compute(alike, ask)
+            found = self._compute(alike, ask)
+            if found is not None:
+                self._found |= zip((one.site.node for one in alike), found, strict=True)
             known = self._found.pop(site.node, None)
         if known is not None:
             return known
         alone: Contribution = self._algorithm.answer(site, ask)
         return alone
 
-    def _compute(self, alike: Sequence[Asked], ask: Record) -> None:
+    def _compute(self, alike: Sequence[Asked], ask: Record) -> Sequence[Contribution] | None:
+        """What they contribute; None where one of them fails: which, each of them says by itself."""
         sites = [one.site for one in alike]
         for site in sites:
             del self._left[site.node]
         try:
-            self._found |= dict(
-                zip((site.node for site in sites), answers_of(self._algorithm, sites, ask), strict=True)
-            )
-        except Exception:  # of one site: which, each of them says by itself
-            return
+            found = answers_of(self._algorithm, sites, ask)
+        except Exception:  # of one site, as above
+            return None
+        return found if len(found) == len(sites) else None
 
 
 def _same(ask: Record, other: Record) -> bool:

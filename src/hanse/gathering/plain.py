@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from hanse import spans
+from hanse.alike import Alike
 from hanse.allocator import give_back
 from hanse.errors import RunFailed, Unusable
 from hanse.gather import Exchange, Party
@@ -26,7 +27,7 @@ from hanse.gathering import _checks, _narrow
 from hanse.gathering._found import SAID, Columns, Found, Pair
 from hanse.kinds import Answer, Ask, Combine, Contribution, Gathered, Shapes
 from hanse.large_arrays import puts, several
-from hanse.messages import Array, ArrayPlace, Json, Layout, Record, Row, Together, block, prefixed, under
+from hanse.messages import Array, ArrayPlace, Json, Layout, Record, Row, Together, block, each_prefixed, prefixed, under
 
 LARGE_BYTES = 8 << 20  # of all contributions: their transfer took ten times as long as giving back
 HUGE_BYTES = 64 << 20  # of one: beside it, what transfers hold is little
@@ -66,21 +67,17 @@ class Plain:
         if op != "answer":
             raise Unusable(f"plain gathering has no operation {op!r}")
         contribution = answer(ask)
-        arrays, metrics = prefixed(contribution.record.arrays, "a."), dict(contribution.metrics)
+        arrays = prefixed(contribution.record.arrays, "a.")
         if contribution.sums:
             arrays = {**arrays, **prefixed(contribution.sums, "s.")}
-        try:
-            finite = math.isfinite(sum(metrics.values()))  # then each of them is
-        except (TypeError, OverflowError):
-            finite = False
-        if not finite:
-            metrics = {name: _finite(value) for name, value in metrics.items()}
-        data = {"weight": float(contribution.weight), "data": contribution.record.data, "metrics": metrics}
-        if contribution.combine is Combine.SUM and type(arrays) is not Row:  # which lies in this process
-            arrays, narrow = _narrow.narrowed(arrays)
-            if narrow:
-                data[_narrow.NARROW] = narrow
-        return Record(data, arrays)
+        return _reply(contribution, arrays, contribution.weight, contribution.metrics)
+
+    def replies(self, op: str, found: Alike) -> list[Record]:
+        """What :meth:`reply` gives for each of these."""
+        if op != "answer":
+            raise Unusable(f"plain gathering has no operation {op!r}")
+        of, arrays = found.of, each_prefixed(found.arrays, "a.")
+        return [_reply(of, *own) for own in zip(arrays, found.weights, found.metrics, strict=True)]
 
 
 GATHER = Plain
@@ -188,6 +185,23 @@ def _type_of_sum(one: np.dtype[Any], weighted: bool, keep: bool) -> np.dtype[Any
     if one.kind in "iub":
         return np.dtype(np.float64 if weighted or keep else np.int64)
     return one if keep else np.dtype(np.float64)
+
+
+def _reply(of: Contribution, arrays: Mapping[str, Array], weight: float, said: Mapping[str, float]) -> Record:
+    """The reply with a contribution that has these arrays, under the names by which they travel, and metrics."""
+    metrics: dict[str, Json] = dict(said)
+    try:
+        finite = math.isfinite(sum(said.values()))  # then each of them is
+    except (TypeError, OverflowError):
+        finite = False
+    if not finite:
+        metrics = {name: _finite(value) for name, value in said.items()}
+    data = {"weight": float(weight), "data": of.record.data, "metrics": metrics}
+    if of.combine is Combine.SUM and type(arrays) is not Row:  # which lies in this process
+        arrays, narrow = _narrow.narrowed(arrays)
+        if narrow:
+            data[_narrow.NARROW] = narrow
+    return Record(data, arrays)
 
 
 def _finite(value: float) -> Json:

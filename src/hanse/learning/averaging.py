@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hanse.alike import Alike
 from hanse.codec import encode
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, RunFailed
@@ -32,7 +33,7 @@ from hanse.learning import rows as preparation
 from hanse.learning.aggregation import Aggregation, weighted_mean
 from hanse.learning.contributing import CONTRIBUTING
 from hanse.learning.local import LocalStep, Named, Visit, recalled, training
-from hanse.learning.local_training import APART, CHANGE, NUMBERS, LocalTraining, apart, said_lost, untrained
+from hanse.learning.local_training import APART, CHANGE, NUMBERS, LocalTraining, apart, said_alike, said_lost, untrained
 from hanse.learning.results import result_of
 from hanse.learning.schedule import Phase, Schedule
 from hanse.learning.server import ServerStep, ServerUpdate, applied, plain
@@ -43,7 +44,7 @@ from hanse.registry import find
 from hanse.settings import Setting, maybe, number, whole
 from hanse.table import ColumnKind
 from hanse.task import NUMBER, Task
-from hanse.training import Arrays
+from hanse.training import Arrays, Learned
 from hanse.typed import Typed
 
 _LOCAL = {
@@ -347,7 +348,7 @@ class Averaging:
         record, more = untrained(self.local, visit) if training is None else training.said(training.run())
         return self._contribution(site, rows, visit, record, sums, {**metrics, **more})
 
-    def answer_many(self, sites: Sequence[Site], ask: Question) -> list[Contribution]:
+    def answer_many(self, sites: Sequence[Site], ask: Question) -> Sequence[Contribution]:
         """What the sites answer, where one process has them all: those that the model can train together
         (``train_many``) are, in the order of ``sites``; equal to :meth:`answer` but for the last digits."""
         task = preparation.task(ask.prepared)
@@ -369,6 +370,10 @@ class Averaging:
         if ask.round == 1 and stacked:  # once, of one site: how far rounding goes
             compared = there[stacked[0]]
             off = {APART: apart(learned[stacked[0]], compared.run(), ask.model)}
+        if common.visit is not None and not ask.measures and compared is None and len(there) == len(sites):
+            alike = self._alike(there, learned, common.visit, [before for *_, before in seen])
+            if alike is not None:
+                return alike
         left, found = iter(learned), []
         for site, own, (rows, visit, sums, metrics) in zip(sites, trainings, seen, strict=True):
             record, more = untrained(self.local, visit) if own is None else own.said(next(left))
@@ -376,6 +381,21 @@ class Averaging:
                 more |= off
             found.append(self._contribution(site, rows, visit, record, sums, {**metrics, **more}))
         return found
+
+    def _alike(
+        self,
+        trainings: Sequence[LocalTraining],
+        learned: Sequence[Learned],
+        visit: Visit,
+        metrics: Sequence[Mapping[str, float]],
+    ) -> Alike | None:
+        """What sites contribute that share a visit and measured nothing; None where some are to be looked at."""
+        said = said_alike(self.local, visit, learned)
+        if said is None:
+            return None
+        of = Contribution(Record(said_lost(visit)), combine=self.aggregation.combine, update=self.updates)
+        weights = [self.local.weight(one.site.node, len(one.y), visit.settings) for one in trainings]
+        return Alike(of, said[0], weights, [{**one, **more} for one, more in zip(metrics, said[1], strict=True)])
 
     def _measured(
         self, site: Site, model: Model, ask: Question, common: _Common

@@ -12,7 +12,7 @@ import numpy as np
 from hanse.errors import NodeFailed
 from hanse.kinds import Site, generators
 from hanse.learning.local import LocalStep, Named, Said, Visit, kept, training
-from hanse.messages import Array, Json, Record, prefixed
+from hanse.messages import Array, Json, Record, each_prefixed, prefixed
 from hanse.model import Model
 from hanse.training import Arrays, Learned, ProximalTerm, Training
 
@@ -145,17 +145,7 @@ class LocalTraining(NamedTuple):
             further += change.values()
         if further and not all(np.isfinite(a).all() for a in further):
             raise NodeFailed("local training left the range of numbers; use a smaller learning_rate")
-        metrics, losses = {"update_norm": length}, found.losses
-        if len(losses) == 1:
-            metrics[_LOSSES[0]] = losses[0]
-        else:
-            metrics |= zip(_LOSSES, losses)  # noqa: B905 (of the first epochs)
-        if losses:
-            metrics["train_loss"] = losses[-1]
-        if found.together > 1:
-            metrics[TOGETHER] = float(found.together)
-        if found.elsewhere:
-            metrics[ELSEWHERE] = 1.0
+        metrics = _metrics(found, length)
         if local.keeps and not plainly:
             kept(self.site, self.counted, self.visit.memory, self.round, said.kept)
         lost = said_lost(self.visit)
@@ -164,6 +154,36 @@ class LocalTraining(NamedTuple):
         if said is _NOTHING:
             return Record(lost, prefixed(change, f"{CHANGE}.")), metrics
         return Record(lost, together(change, said.added, said.numbers)), metrics
+
+
+def said_alike(
+    local: LocalStep, visit: Visit, found: Sequence[Learned]
+) -> tuple[list[Arrays], list[dict[str, float]]] | None:
+    """The arrays and the numbers that :meth:`LocalTraining.said` gives for each of several sites that share a visit;
+    None where a strategy says or keeps more, or a training is to be looked at by itself."""
+    if local.told is not training.told or local.keeps or local.personal or visit.lost:
+        return None
+    lengths = [one.length for one in found if one.length is not None]
+    moved = [one.moved for one in found if one.moved is not None]
+    if len(lengths) < len(found) or len(moved) < len(found) or not math.isfinite(sum(lengths)):
+        return None
+    return each_prefixed(moved, f"{CHANGE}."), list(map(_metrics, found, lengths))
+
+
+def _metrics(found: Learned, length: float) -> dict[str, float]:
+    """Numbers about a training that moved the parameters so far."""
+    metrics, losses = {"update_norm": length}, found.losses
+    if len(losses) == 1:
+        metrics[_LOSSES[0]] = losses[0]
+    else:
+        metrics |= zip(_LOSSES, losses)  # noqa: B905 (of the first epochs)
+    if losses:
+        metrics["train_loss"] = losses[-1]
+    if found.together > 1:
+        metrics[TOGETHER] = float(found.together)
+    if found.elsewhere:
+        metrics[ELSEWHERE] = 1.0
+    return metrics
 
 
 def apart(found: Learned, alone: Learned, start: Arrays) -> float:

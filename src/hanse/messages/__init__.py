@@ -75,7 +75,7 @@ from hanse.messages.records import (
     pieces,
     receipt,
 )
-from hanse.messages.stacks import Row, Stack, Together, prefixed, under
+from hanse.messages.stacks import Row, Stack, Together, each_prefixed, prefixed, under
 from hanse.messages.strict_json import MAX_DEPTH, Json, Written, as_it_travels, dumps, in_pieces, loads
 
 __all__ = [
@@ -123,6 +123,7 @@ __all__ = [
     "dump",
     "as_it_travels",
     "dumps",
+    "each_prefixed",
     "fingerprint",
     "flat",
     "frames",

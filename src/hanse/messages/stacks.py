@@ -80,6 +80,19 @@ def prefixed(arrays: Mapping[str, Array], prefix: str) -> Mapping[str, Array]:
     return {prefix + name: array for name, array in arrays.items()}
 
 
+def each_prefixed(records: Sequence[Mapping[str, Array]], prefix: str) -> list[Mapping[str, Array]]:
+    """:func:`prefixed` of each; of a stack of many records the names are looked up once."""
+    found, stack, named = list[Mapping[str, Array]](), None, None
+    for arrays in records:
+        if type(arrays) is not Row:
+            found.append(prefixed(arrays, prefix))
+            continue
+        if arrays.stack is not stack or named is None:
+            stack, named = arrays.stack, arrays.stack.prefixed(prefix)
+        found.append(Row(named, arrays.place))
+    return found
+
+
 def under(arrays: Mapping[str, Array], prefix: str) -> Mapping[str, Array]:
     """The arrays whose names begin with ``prefix``, without it; read only when asked for."""
     return Row(arrays.stack.under(prefix), arrays.place) if type(arrays) is Row else Under(arrays, prefix)

@@ -41,6 +41,11 @@ class Chain:
             name = link.pop("name")
             self._links.append((f"{place} {name}", find("transforms", name).TRANSFORM(**link)))
 
+    @property
+    def empty(self) -> bool:
+        """Whether each contribution leaves as it is."""
+        return not self._links
+
     def apply(
         self, contribution: Contribution, memory: MutableMapping[str, dict[str, Any]], party: Party
     ) -> Contribution:
