@@ -496,6 +496,39 @@ def test_unknown_run() -> None:
         federation._backend.status("simulation-9")
 
 
+@pytest.mark.parametrize(
+    ("model", "lost", "said"),
+    [
+        ("xgboost", {9}, "the trees of 1 of 5 rounds grew from the rows of fewer sites"),
+        ("xgboost", set(), None),
+        ("logistic_regression", set(range(2, 99)), "the fit is of the rows of 2 of 3 sites; failures say why"),
+        ("logistic_regression", {3}, None),  # it was there when the fit was found
+    ],
+)
+def test_a_model_that_is_not_of_all_sites_says_so(
+    model: str, lost: set[int], said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It said that it equals the pooled fit, and that there were failures."""
+    usual = SimulatedRun._handle
+
+    async def fails(self: Any, crew: Any, node: str, peer: str, message: Any, progress: Any) -> Any:
+        if node == "c" and message.body.data["step"] in lost:
+            raise NodeFailed("away")
+        return await usual(self, crew, node, peer, message, progress)
+
+    monkeypatch.setattr(SimulatedRun, "_handle", fails)
+    frames = {}
+    for seed, name in enumerate("abc"):
+        x = np.random.default_rng(seed).normal(size=(60, 3))
+        frames[name] = {"x": x[:, 0], "z": x[:, 1], "y": np.where(x.sum(1) > 0, "a", "b")}
+    rounds = {"rounds": 5} if model == "xgboost" else {}
+    result = hanse.simulate(frames).experiment(model, target="y", sample_id_column=None, **rounds).run(progress=False)
+    assert result.nearness.startswith("exact")
+    assert len(result.warnings) == (said is not None)
+    assert said is None or said in result.warnings[0]
+    assert said is None or said in repr(result)
+
+
 MASK = [False, True, False]
 WRITTEN: dict[str, tuple[Any, ColumnKind, list[float | None]]] = {
     "float32": ([np.float32(1.5), None, np.float32(2)], ColumnKind.NUMERIC, [1.5, None, 2.0]),

@@ -41,7 +41,7 @@ class State:
         forward: what brings a node that has all earlier trees to this round.
         grown: the stamp of the rows as they have been told to go.
         patience: rounds without a smaller loss after which it ends; ``kept``: the rounds of the model, once it has.
-        restarts: trees that began anew.
+        restarts: trees that began anew. fewer: rounds whose trees grew of the rows of fewer sites than the run has.
         explains: of how many rows SHAP values are summed up at the end; None: of all. ``explained``: their sums.
     """
 
@@ -66,6 +66,7 @@ class State:
     patience: int | None = None
     kept: int | None = None
     restarts: int = 0
+    fewer: int = 0
     explains: int | None = 0
     explained: Explained | None = None
 

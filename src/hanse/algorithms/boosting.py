@@ -176,10 +176,13 @@ class ExactBoosting:
             return replace(state, took=there, whole=lost, schedule=state.schedule.noted(None))
         state = replace(state, took=there, whole=())
         if state.growing is None:
-            return self._begun(state, gathered)
-        if state.leaves is not None:
-            return self._filled(state, gathered, state.growing, state.leaves)
-        return self._grown(state, gathered, state.growing)
+            now = self._begun(state, gathered)
+        elif state.leaves is not None:
+            now = self._filled(state, gathered, state.growing, state.leaves)
+        else:
+            now = self._grown(state, gathered, state.growing)
+        grew = now.schedule.round > state.schedule.round
+        return replace(now, fewer=now.fewer + 1) if grew and len(there) < len(gathered.nodes) else now
 
     def anew(self, state: State, left: Sequence[str] = ()) -> State | None:
         """The tree begins again, of those that are left; None where none grows. The numbers of a level are made of what
@@ -422,6 +425,7 @@ class ExactBoosting:
             **state.schedule.shown(),
             "trees": len(_boosting_state.known(state.model)),
             **({"restarts": state.restarts} if state.restarts else {}),
+            **({"warnings": [_few(state)]} if state.fewer and state.schedule.phase == "done" else {}),
             **_boosting_state.shares(state, _SHOWN_FEATURES),
             "feature_importance": {names[i]: float(latest[i]) for i in top},
         }
@@ -457,6 +461,14 @@ def _fault(starts: Array, bits: int, arrays: Mapping[str, Array]) -> str:
     if (totals != totals[:, :1]).any():
         return "its histograms do not add up: the sums over the bins of one column are not those of another"
     return ""
+
+
+def _few(state: State) -> str:
+    """What the trees are not, where sites were lost or a sample was asked."""
+    return (
+        f"the trees of {state.fewer} of {state.schedule.round} rounds grew from the rows of fewer sites than the run "
+        "has, so they are not those of all pooled rows; failures say who was lost, where no sample was asked (fraction)"
+    )
 
 
 def _measures(schedule: Schedule) -> bool:

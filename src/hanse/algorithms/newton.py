@@ -292,8 +292,11 @@ class Newton:
         if not state.history or state.fit is None:
             return {}
         near = {"objective": state.fit.objective / state.fit.rows, "decrement": state.fit.decrement}
-        said = {"warnings": [state.adapter.convex.without_end]} if state.phase == "done" and state.separated else {}
-        return {**evaluation.shown(state.history, state.phase == "done"), **near, **said}
+        ends, sites = state.phase == "done", state.history[-1].get("sites")
+        odd = [state.adapter.convex.without_end] if ends and state.separated else []
+        if ends and sites:
+            odd.append(f"the fit is of the rows of {sites['answered']} of {sites['of']} sites; failures say why")
+        return {**evaluation.shown(state.history, ends), **near, **({"warnings": odd} if odd else {})}
 
 
 ALGORITHM = Typed(Newton(), State, Question)
