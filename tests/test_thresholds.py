@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
 import hanse
+from hanse.learning import evaluation
 from hanse.table import Table
-from hanse.thresholds import LEAST, Thresholds, runs
+from hanse.task import ROWS, Task
+from hanse.thresholds import BINS, EDGES, LEAST, Thresholds, bins, runs
 
 COUNTS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=40)
 
@@ -20,7 +22,7 @@ COUNTS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1,
 @given(COUNTS)
 def test_every_run_holds_none_or_enough_of_either_kind(counts: list[tuple[int, int]]) -> None:
     p, n = (np.array(column, np.float64) for column in zip(*counts, strict=True))
-    found = runs(p, n)
+    found = runs(p, n, np.linspace(0, 1, len(p) + 1))
     for low, high, mean, positives, negatives in found:
         assert low < high
         assert low <= mean <= high
@@ -42,8 +44,9 @@ def test_the_curves_are_those_of_the_rows(seed: int) -> None:
     rng = np.random.default_rng(seed)
     score = rng.random(400)
     y = rng.random(400) < score**2
-    bins = np.minimum((score * 1000).astype(int), 999)
-    found = Thresholds("yes", runs(*(np.bincount(bins[y == kind], minlength=1000) for kind in (True, False))))
+    if seed % 2:
+        score[:50] = rng.choice(EDGES, 50)  # a row on an edge is above it
+    found = Thresholds("yes", runs(*(np.bincount(bins(score[y == kind]), minlength=BINS) for kind in (True, False))))
     for point in found.roc():
         above = score >= point["threshold"] if point["threshold"] < 1 else np.zeros(400, bool)
         assert point["sensitivity"] == (above & y).sum() / y.sum()
@@ -56,6 +59,39 @@ def test_the_curves_are_those_of_the_rows(seed: int) -> None:
     for c in found.calibration():
         assert -1e-9 < c["low"] <= c["observed"] + 1e-9
         assert c["observed"] - 1e-9 <= c["high"] < 1 + 1e-9
+
+
+def test_bins_hold_what_lies_between_their_edges_and_are_fine_where_a_class_is_rare() -> None:
+    rng = np.random.default_rng(0)
+    near = np.concatenate([np.nextafter(EDGES, -1), EDGES, np.nextafter(EDGES, 2)]).clip(0, 1)
+    p = np.concatenate([near, rng.random(500), 10 ** -rng.uniform(0, 30, 500), 1 - 10 ** -rng.uniform(0, 12, 500)])
+    wanted = np.minimum(np.searchsorted(EDGES, p, "right") - 1, BINS - 1)
+    assert np.array_equal(bins(p), wanted)
+    assert np.array_equal(bins(p[:4000].reshape(2, -1)[:, ::2]), wanted[:4000].reshape(2, -1)[:, ::2])
+    assert BINS <= 1000
+    assert np.diff(EDGES).max() == 1 / 512
+    inner = EDGES[1 : BINS // 2]
+    assert (np.diff(inner) <= inner[:-1] / 8).all()
+    assert np.array_equal(EDGES, 1 - EDGES[::-1])
+
+
+def test_weighted_rows_are_told_by_their_weight_and_without_limits_that_are_those_of_rows() -> None:
+    rng = np.random.default_rng(3)
+    p, task = rng.random(300), Task("binary", ("x",), ("no", "yes"))
+    y = (rng.random(300) < p).astype(int)
+    plain = Thresholds.of(task.of.thresholds(task.of.sums(p, y, task, np.zeros(1)), task))[0]
+    for scale in (1e-9, 0.1, 1e6):  # what all weights are multiplied by changes no curve
+        sums, _ = evaluation.evaluate(p, y, task, np.zeros(1), np.full(300, scale))
+        assert sums[ROWS] == [300]
+        found = Thresholds.of(task.of.thresholds(sums, task))[0]
+        assert np.array(found.runs)[:, :3] == pytest.approx(np.array(plain.runs)[:, :3], abs=1e-8)
+        assert [point["sensitivity"] for point in found.roc()] == pytest.approx(
+            [point["sensitivity"] for point in plain.roc()]
+        )
+        for one, other in zip(found.calibration(), plain.calibration(), strict=True):
+            assert one["observed"] == pytest.approx(other["observed"])
+            assert (one["low"], one["high"]) == (None, None)
+            assert one["rows"] == pytest.approx(other["rows"] * scale)
 
 
 def sites(classes: int = 2) -> dict[str, dict[str, Any]]:

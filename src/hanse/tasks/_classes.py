@@ -1,8 +1,8 @@
 """What the tasks with classes have in common: targets are class indices, predictions probabilities.
 
 A site sends counts, sums of losses, and for each class two histograms of the predicted probability (rows of the
-class, all other rows). From the summed histograms the area under the ROC curve over all sites is exact to the
-width of a bin.
+class, all other rows; :mod:`hanse.thresholds`). In the area under the ROC curve over all sites, a pair of rows of one
+bin counts half; the area of the rows themselves is within ``auc_error``.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from hanse import thresholds
 from hanse.kinds import Shapes
 from hanse.messages import Array, Json
 from hanse.table import Column
-from hanse.task import PROBABILITIES, ROUNDED, Settled, Task, count, each_row
+from hanse.task import PROBABILITIES, ROUNDED, ROWS, Settled, Task, count, each_row
 from hanse.tasks import _labels
 
-BINS = 1000
 _EPSILON = float(np.finfo(np.float64).eps)
 
 
@@ -79,16 +78,16 @@ class Classes:
             assigned = columns[np.arange(len(known)), known]
             wanted = list(range(len(task.classes)))
         loss = -(own * np.log(np.clip(assigned, _EPSILON, 1 - _EPSILON))).sum()
-        bins = np.minimum((columns * BINS).astype(np.int64), BINS - 1)
-        positives, negatives = np.zeros((len(wanted), BINS)), np.zeros((len(wanted), BINS))
+        bins = thresholds.bins(columns)
+        positives, negatives = (np.zeros((len(wanted), thresholds.BINS)) for _ in range(2))
         for i, c in enumerate(wanted):
-            positives[i] = np.bincount(bins[known == c, i], own[known == c], BINS)
-            negatives[i] = np.bincount(bins[known != c, i], own[known != c], BINS)
+            positives[i] = np.bincount(bins[known == c, i], own[known == c], thresholds.BINS)
+            negatives[i] = np.bincount(bins[known != c, i], own[known != c], thresholds.BINS)
         totals = np.array([each.sum(), each[~fine].sum(), loss, own[chosen == known].sum()], np.float64)
         return {"totals": totals, "positives": positives, "negatives": negatives}
 
     def shapes(self, task: Task) -> Shapes:
-        bins = ("float64", (task.outputs, BINS))
+        bins = ("float64", (task.outputs, thresholds.BINS))
         return {"totals": ("float64", (4,)), "positives": bins, "negatives": bins}
 
     def plausible(self, sums: Mapping[str, Array], task: Task) -> bool:
@@ -105,7 +104,8 @@ class Classes:
         n, invalid, loss, correct = (float(v) for v in sums["totals"])
         out: dict[str, Json] = {"n": int(n), "loss": loss / n if n and not invalid else None}
         out["accuracy"] = correct / n if n else None
-        out["auc"] = None if invalid else _auc(sums["positives"], sums["negatives"])
+        area = None if invalid else _auc(sums["positives"], sums["negatives"])
+        out["auc"], out["auc_error"] = area or (None, None)
         positives = sums["positives"].sum(1)
         counts = [sums["negatives"].sum(), positives[0]] if self._two else positives
         out["class_counts"] = None if invalid else [count(c) for c in counts]
@@ -115,7 +115,8 @@ class Classes:
         """Of each class that has a probability of its own, the counts by probability (:mod:`hanse.thresholds`)."""
         labels = task.classes[1:] if self._two else task.classes
         pairs = zip(labels, sums["positives"], sums["negatives"], strict=True)
-        return [{"label": label, "runs": thresholds.runs(p, n)} for label, p, n in pairs]
+        rows = float(sums[ROWS][0]) if ROWS in sums else None
+        return [thresholds.of_class(label, p, n, rows) for label, p, n in pairs]
 
     def answer(self, prediction: Array, task: Task) -> Array:
         """Class labels."""
@@ -132,13 +133,15 @@ class Classes:
         return float((chosen[kept] == y).sum() / len(columns[0]))
 
 
-def _auc(positives: Array, negatives: Array) -> float | None:
-    """P(score of a positive > score of a negative) + half of the ties, averaged over classes."""
-    areas = []
+def _auc(positives: Array, negatives: Array) -> tuple[float, float] | None:
+    """P(score of a positive > score of a negative) + half of the ties, and half of the pairs of one bin, which is how
+    far off it may be; each averaged over classes."""
+    areas, errors = [], []
     for positive, negative in zip(positives, negatives, strict=True):
         pairs = positive.sum() * negative.sum()
         if not pairs:
             return None
         below = np.cumsum(negative) - negative
         areas.append(float((positive * (below + negative / 2)).sum() / pairs))
-    return float(np.mean(areas))
+        errors.append(float((positive * negative).sum() / 2 / pairs))
+    return float(np.mean(areas)), float(np.mean(errors))
