@@ -530,7 +530,8 @@ def test_who_asks_one_node_something_else_gets_no_sum_of_it(authority: Authority
     shown = {node: liar.unmasked(node, came, NAMES, signatures) for node in NAMES}
     nodes.identities = honest
     total = sum((came[n].arrays["64"].copy() for n in NAMES), np.zeros_like(came["n000"].arrays["64"]))
-    keystream.mask(total, [(record.arrays["own"][0].tobytes(), -1) for record in shown.values()])
+    seeds = [(record.arrays["own"][0].tobytes(), -1) for record in shown.values()]
+    keystream.mask([total], keystream.expanded(seeds))
     how = code(np.dtype("float64"), (5,), N, 1, N)
     found = decode(total[: 5 * how.words].copy(), how)  # the weight stands behind it
     assert not np.isclose(found, secret).any()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hanse.errors import NodeFailed
-from hanse.privacy.agreement import KeyPair, derive
+from hanse.privacy.agreement import KeyPair, derive, expand, extract
 
 ALICE = bytes.fromhex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a")
 BOB = bytes.fromhex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb")
@@ -41,3 +41,12 @@ def test_keys_are_fresh_and_never_shown() -> None:
     assert one.public != two.public
     assert ALICE.hex() not in repr(KeyPair(ALICE))
     assert derive(b"s" * 32, b"one") != derive(b"s" * 32, b"two")
+
+
+@pytest.mark.parametrize("nbytes", [1, 16, 32])
+@pytest.mark.parametrize("salt", [b"", b"salt"])
+def test_its_two_halves_make_the_same_keys(nbytes: int, salt: bytes) -> None:
+    assert expand(extract(b"s" * 32, salt), b"one", nbytes) == derive(b"s" * 32, b"one", nbytes, salt)
+    for size in (0, 33):
+        with pytest.raises(NodeFailed, match="up to 32"):
+            expand(b"k" * 32, b"one", size)

@@ -10,15 +10,22 @@ from hypothesis import strategies as st
 
 from hanse.errors import NodeFailed
 from hanse.privacy.agreement import derive
-from hanse.privacy.keystream import PART_BYTES, counting, mask
+from hanse.privacy.keystream import PART_BYTES, counting, expanded, mask, room, within
 
 NIST = "2b7e151628aed2a6abf7158809cf4f3c"
 
 
-def words(seed: bytes, size: int, dtype: str = "uint64", first: int = 0) -> np.ndarray:
+def words(seed: bytes, size: int, dtype: str = "uint64", part: int = 0) -> np.ndarray:
     found = np.zeros(size, dtype)
-    mask(found, [(seed, 1)], first)
+    masked({1: found}, [(seed, 1)], part)
     return found
+
+
+def masked(vectors: dict[int, np.ndarray], seeds: list[tuple[bytes, int]], first: int = 0) -> None:
+    keys, into = expanded(seeds), room(PART_BYTES)
+    for part in range(sum(vector.nbytes for vector in vectors.values()) // PART_BYTES + 1):
+        own = [vectors[width][low:high] for width, low, high in within(vectors, part)]
+        mask(own, keys, first + part, into)
 
 
 def test_the_vectors_of_nist_sp_800_38a_f_5_1() -> None:
@@ -46,15 +53,16 @@ def test_the_words_are_zeros_in_xts_block_by_block(dtype: str, bits: int) -> Non
     seed = bytes.fromhex(NIST)
     key = derive(seed, b"keystream", 32)
     first, second = (Cipher(algorithms.AES(half), modes.ECB()).encryptor() for half in (key[:16], key[16:]))
-    per_part, expected = PART_BYTES * 8 // bits, b""
+    expected = b""
     for part in (0, 3):
-        tweak = int.from_bytes(second.update(((bits << 64) + part).to_bytes(16, "little")), "little")
+        tweak = int.from_bytes(second.update(part.to_bytes(16, "little")), "little")
         for _ in range(9):
             block = tweak.to_bytes(16, "little")
             expected += bytes(a ^ b for a, b in zip(first.update(block), block, strict=True))
             tweak = (tweak << 1) ^ (0x87 | 1 << 128 if tweak >> 127 else 0)
-    found = [words(seed, 9 * 128 // bits, dtype, part * per_part).tobytes() for part in (0, 3)]
-    assert b"".join(found) == expected
+    for one in (seed, key):
+        found = [words(one, 9 * 128 // bits, dtype, part).tobytes() for part in (0, 3)]
+        assert b"".join(found) == expected
 
 
 @settings(deadline=None)
@@ -62,26 +70,27 @@ def test_the_words_are_zeros_in_xts_block_by_block(dtype: str, bits: int) -> Non
 def test_a_part_is_that_of_the_whole(part: int, size: int, dtype: str) -> None:
     whole = words(b"s" * 16, 405_000, dtype)
     first = part * PART_BYTES // np.dtype(dtype).itemsize
-    np.testing.assert_array_equal(words(b"s" * 16, size, dtype, first), whole[first : first + size])
+    np.testing.assert_array_equal(words(b"s" * 16, size, dtype, part), whole[first : first + size])
 
 
-def test_words_of_each_width_have_keystreams_of_their_own() -> None:
-    found = []
-    for bits in (64, 48, 40):
-        found.append(np.zeros(1000, np.uint64))
-        mask(found[-1], [(b"s" * 16, 1)], 0, bits)
-    assert len({*np.concatenate(found).tolist()}) == 3000
-    np.testing.assert_array_equal(found[0], words(b"s" * 16, 1000))
-    low = [one & np.uint64((1 << 32) - 1) for one in found]
-    assert not any(np.isin(a, b).mean() > 0.01 for i, a in enumerate(low) for b in low[:i])
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([0, 1, 22, 40_000, 70_001]), min_size=4, max_size=4))
+def test_words_of_all_widths_lie_in_one_stream_none_of_it_twice(sizes: list[int]) -> None:
+    vectors = {
+        bits: np.zeros(size, np.uint32 if bits == 32 else np.uint64)
+        for bits, size in zip((64, 48, 40, 32), sizes, strict=True)
+    }
+    masked(vectors, [(b"s" * 16, 1)])
+    raw = b"".join(vector.tobytes() for vector in vectors.values())
+    assert raw == words(b"s" * 16, -(-len(raw) // 4), "uint32").tobytes()
 
 
 def test_masks_come_off_and_wrap_around() -> None:
     values = np.array([0, 1, 2**64 - 1, 2**63], np.uint64)
     found = values.copy()
-    mask(found, [(b"a" * 16, 1), (b"b" * 16, -1)])
+    mask([found], expanded([(b"a" * 16, 1), (b"b" * 16, -1)]))
     assert not np.isin(found, values).any()
-    mask(found, [(b"b" * 16, 1), (b"a" * 16, -1)])
+    mask([found], expanded([(b"b" * 16, 1), (b"a" * 16, -1)]))
     np.testing.assert_array_equal(found, values)
 
 
@@ -90,7 +99,7 @@ def test_masked_words_look_drawn_uniformly(dtype: str, value: int) -> None:
     """Of every byte all 256 values, of every bit both, and of neighbours nothing: χ² of 255 and 15 degrees of freedom
     beyond their 1 - 10⁻⁹ quantiles would be no accident."""
     found = np.full(1 << 17, value, dtype)
-    mask(found, [(value.to_bytes(16, "big"), 1)])
+    masked({1: found}, [(value.to_bytes(16, "big"), 1)])
     raw = found.view(np.uint8).reshape(len(found), -1)
     for column in raw.T:
         counts = np.bincount(column, minlength=256)
@@ -101,7 +110,7 @@ def test_masked_words_look_drawn_uniformly(dtype: str, value: int) -> None:
     assert ((pairs - pairs.mean()) ** 2).sum() / pairs.mean() < 80
 
 
-def test_only_words_from_the_beginning_of_a_part_are_masked() -> None:
-    for array, first in ((np.zeros(4), 0), (np.zeros(4, np.uint16), 0), (np.zeros(4, np.uint64), 4)):
+def test_only_words_of_one_part_are_masked() -> None:
+    for arrays in ([np.zeros(4)], [np.zeros(4, np.uint16)], [np.zeros(1, np.uint64), np.zeros(PART_BYTES // 8, "u8")]):
         with pytest.raises(NodeFailed):
-            mask(array, [(b"s" * 16, 1)], first)
+            mask(arrays, expanded([(b"s" * 16, 1)]))

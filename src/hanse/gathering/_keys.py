@@ -12,7 +12,7 @@ from hanse.gather import Identity, Party
 from hanse.gathering._bound import Bound
 from hanse.messages import Array, Json, dumps
 from hanse.privacy import neighbours
-from hanse.privacy.agreement import PUBLIC_BYTES, KeyPair
+from hanse.privacy.agreement import PUBLIC_BYTES, KeyPair, extract
 
 LOST = "it does not have the keys of this sum any more"  # the coordinator has keys told anew then
 PURPOSE = b"hanse secure sum v1"
@@ -23,7 +23,8 @@ class MaskedSum:
     """One sum.
 
     Args:
-        seeds: the secrets of its masks: this node's own under its name, those of pairs under the other's.
+        seeds: the secrets of its masks: this node's own under its name, those of pairs under the other's. Where none is
+            ever told, they are keys at once (:func:`hanse.privacy.keystream.expanded`).
         whole: whether it is of all who were asked or none, so that no secret of it is ever told; ``passing``: whether
             the run leaves the step behind where it cannot be made.
         group: those that are in sums together with this node, or not at all.
@@ -76,9 +77,9 @@ class Keys:
     _secrets: dict[str, bytes] = field(default_factory=dict)
 
     def secret(self, node: str) -> bytes:
-        """What only ``node`` and this one know."""
+        """What only ``node`` and this one know, to be expanded (:func:`hanse.privacy.agreement.expand`)."""
         if node not in self._secrets:
-            self._secrets[node] = self.pair.secret(self.public[node])
+            self._secrets[node] = extract(self.pair.secret(self.public[node]))
         return self._secrets[node]
 
 

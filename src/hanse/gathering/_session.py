@@ -27,12 +27,14 @@ from hanse.kinds import Answer, Contribution
 from hanse.large_arrays import empty
 from hanse.messages import Array, Json, Record, mark
 from hanse.privacy import keystream, neighbours, sealing, shamir
-from hanse.privacy.agreement import KeyPair, derive
+from hanse.privacy.agreement import KeyPair, expand
 from hanse.privacy.fixed_point import Code, code, cut, encode, places, sent, widths, word
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
+UNIT = 8  # bytes of what threads share out among themselves; a part of a keystream has so many of them:
+PART = keystream.PART_BYTES // UNIT
 _LARGE_BYTES = 1 << 20  # of words whose memory is used again in the next step: nothing else lies beside them here
 
 
@@ -155,26 +157,25 @@ class Member:
             return Record({"bound": list(session.bound.survivors)})  # and the sum of these can be made again
         contribution = answer(inner)
         party.progress()
-        self._check(contribution, asked["form"])
         arrays = {f"a.{name}": array for name, array in contribution.record.arrays.items()}
         arrays.update((f"s.{name}", array) for name, array in contribution.sums.items())
-        names = {name: (_name(array.dtype), list(array.shape)) for name, array in arrays.items()}
+        names: dict[str, Any] = {n: [_name(arrays[n].dtype), list(arrays[n].shape)] for n in sorted(arrays)}
+        self._check(contribution.weight, Record({}, arrays), names, asked["form"])
         rows = {node: max(1.0, party.rows.get(node, 0)) for node in session.among}
         everything = sum(rows.values())
         most, own = asked["form"].get("most", {}), rows.get(party.node, 1.0)
         codes = layout(names, len(session.among), own, everything, most, **self._how)
         words = self._written(arrays, contribution.weight, codes)
-        self._settle(session, hashed(words, [everything, *sorted(names.items())], session.bound.seed))
+        self._settle(session, hashed(words, [everything, *map(list, names.items())], session.bound.seed))
         masks = keystream.expanded(
             [(seed, 1 if node == party.node else pair_sign(party.node, node)) for node, seed in session.seeds.items()]
         )
         found = sent(words)
-        for bits, vector in words.items():
-            spans.over(functools.partial(_masked, vector, masks, bits, found), vector.size)
+        spans.over(functools.partial(_masked, words, masks, found), sum([v.nbytes for v in words.values()]) // UNIT + 1)
         party.progress()
         data: dict[str, Json] = {
             "data": contribution.record.data,
-            "layout": [[name, dtype, shape] for name, (dtype, shape) in sorted(names.items())],
+            "layout": [[name, dtype, shape] for name, (dtype, shape) in names.items()],
             "rows": everything,
             "session": session.id.hex(),
             "among": list(session.among),
@@ -217,10 +218,11 @@ class Member:
         mine.last, mine.session = number, None
         ring, beside = _around(party.node, among, mine.listed)
         purpose = text("mask", id.hex())
-        seeds = {other: derive(mine.secret(other), purpose) for other in beside}
+        size = keystream.KEY_BYTES if whole else keystream.SEED_BYTES
+        seeds = {other: expand(mine.secret(other), purpose, size) for other in beside}
         if not whole:
             seeds[party.node] = secrets.token_bytes(keystream.SEED_BYTES)
-        group = _groups.beside(party.node, party.rows or mine.public, self._group)
+        group = _groups.beside(party.node, party.rows or mine.public, self._group) if self._group > 1 else (party.node,)
         told, bound_to = before is not None, before or Bound(question, seed=fresh_seed())
         session = MaskedSum(number, id, among, ring, beside, fewest, seeds, bound_to, whole, passing, told, group)
         if whole and (before is None or before.survivors == among):
@@ -238,23 +240,21 @@ class Member:
                 raise
         session.bound = replace(session.bound, contributed=contributed)
 
-    def _check(self, contribution: Contribution, form: Mapping[str, Json]) -> None:
+    def _check(self, weight: float, record: Record, names: Mapping[str, Json], form: Mapping[str, Json]) -> None:
         """What the coordinator cannot check of a contribution that it does not see."""
         node, rows = self._party.node, self._party.rows.get(self._party.node, 0)
-        if not math.isfinite(contribution.weight) or contribution.weight < 0:
-            raise DataError(f"the weight is {contribution.weight}; expected a finite number of at least 0")
-        if rows and contribution.weight > rows:
+        if not math.isfinite(weight) or weight < 0:
+            raise DataError(f"the weight is {weight}; expected a finite number of at least 0")
+        if rows and weight > rows:
             raise DataError("its weight is more than the rows that this node declared for this run")
-        record = Record({}, {f"a.{name}": array for name, array in contribution.record.arrays.items()})
-        sums = Record({}, {f"s.{name}": array for name, array in contribution.sums.items()})
-        own = Answer(node, contribution.weight, {}, {}, self._party.step)
-        for prefix, part in (("a.", record), ("s.", sums)):
+        own = Answer(node, weight, {}, {}, self._party.step)
+        for prefix in ("a.", "s."):
             wanted = form[prefix]
-            here = {name[2:]: [_name(array.dtype), list(array.shape)] for name, array in part.arrays.items()}
+            here = {name[2:]: how for name, how in names.items() if name.startswith(prefix)}
             if wanted is not None and wanted != here:  # nearly never: it says what is wrong, if anything is
-                _checks.layout([(own, part)], prefix, {n: (d, tuple(s)) for n, (d, s) in wanted.items()})
-            if rows and (wrong := _checks.beyond([(own, part)], form["counts"], {node: rows})):
-                raise DataError(wrong[node])
+                _checks.layout([(own, record)], prefix, {n: (d, tuple(s)) for n, (d, s) in wanted.items()})
+        if rows and (wrong := _checks.beyond([(own, record)], form["counts"], {node: rows})):
+            raise DataError(wrong[node])
 
     @staticmethod
     def _written(arrays: Mapping[str, Array], weight: float, codes: Mapping[str, Code]) -> dict[int, Array]:
@@ -299,17 +299,18 @@ class Member:
 
     def _take(self, session: MaskedSum, survivors: tuple[str, ...]) -> None:
         """The list of those in the sum is this one, for good. Raises where it cannot be, or is another already."""
-        if list(survivors) != sorted(set(survivors)) or not {*survivors} <= {*session.among}:
+        alive = {*survivors}
+        if list(survivors) != sorted(alive) or not alive <= {*session.among}:
             raise NotAllowed("the survivors of a secure sum are some of those who were asked, each once")
         if self._party.node not in survivors:
             raise NotAllowed("a node says nothing about a sum that it is not part of")
         if len(survivors) < session.least:
             raise NodeFailed(f"a secure sum of {len(survivors)} nodes is one of fewer than {session.least}")
         everybody = self._party.rows or self._kept().public
-        for group in _groups.groups(everybody, self._group):
-            if 0 < len({*group} & {*survivors}) < len(group):
+        for group in _groups.groups(everybody, self._group) if self._group > 1 else ():
+            if 0 < len({*group} & alive) < len(group):
                 raise NotAllowed(f"{', '.join(group)} are in a sum together or not at all (secure_group)")
-        close = sum(other in survivors for other in session.beside)
+        close = len(alive.intersection(session.beside))
         if not session.close and close < neighbours.threshold(len(session.among), session.least):
             raise NodeFailed(f"{close} of the {len(session.beside)} neighbours of this node are left, which is too few")
         if session.signed not in ((), survivors):
@@ -390,7 +391,7 @@ class Member:
 
 
 def _share_key(mine: Keys, other: str, session: MaskedSum, sender: str, receiver: str) -> bytes:
-    return derive(mine.secret(other), text("share", session.id.hex(), sender, receiver))
+    return expand(mine.secret(other), text("share", session.id.hex(), sender, receiver))
 
 
 def _survivors_text(session: MaskedSum) -> bytes:
@@ -398,12 +399,14 @@ def _survivors_text(session: MaskedSum) -> bytes:
 
 
 def _masked(
-    vector: Array, masks: Sequence[tuple[AES, int]], bits: int, into: Mapping[str, Array], low: int, high: int
+    words: Mapping[int, Array], masks: Sequence[tuple[AES, int]], into: Mapping[str, Array], low: int, high: int
 ) -> bool:
-    for start in range(low, high, spans.BLOCK):  # cut while they are in a core's cache
-        stop = min(start + spans.BLOCK, high)
-        keystream.mask_with(vector[start:stop], masks, start, bits)
-        cut(vector, bits, into, start, stop)
+    room = keystream.room((high - low) * UNIT)
+    for part in range(low // PART, -(-high // PART)):
+        found = keystream.within(words, part)
+        keystream.mask([words[bits][start:stop] for bits, start, stop in found], masks, part, room)
+        for bits, start, stop in found:  # cut while they are in a core's cache
+            cut(words[bits], bits, into, start, stop)
     return True
 
 

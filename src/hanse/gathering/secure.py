@@ -77,7 +77,7 @@ from hanse.gathering._bound import TOLD, told_until
 from hanse.gathering._came import Blame, Came, Shares, body, came
 from hanse.gathering._keys import LOST
 from hanse.gathering._masked_sum import Running, add
-from hanse.gathering._session import Member, layout, least, pair_sign
+from hanse.gathering._session import PART, UNIT, Member, layout, least, pair_sign
 from hanse.gathering._total import SOUND, UNCHECKED, Total, nothing
 from hanse.kinds import Ask, Combine, Contribution, Gathered, Shapes
 from hanse.large_arrays import empty
@@ -418,12 +418,11 @@ class Secure:
         first = came[survivors[0]]
         codes = layout(dict(first.names), len(among), 1.0, first.rows, _most(ask), **self._how)
         records = [came[node].record for node in survivors]
-        words = {
-            bits: self._unmasked(bits, empty(size, word(bits)), records, masks)
-            if words is None
-            else self._unmasked(bits, words[bits], (), masks)
-            for bits, size in widths(list(codes.values())).items()
-        }
+        if words is None:
+            words = {bits: empty(size, word(bits)) for bits, size in widths(list(codes.values())).items()}
+            self._unmasked(words, records, masks)
+        elif masks:
+            self._unmasked(words, (), masks)
         told = {
             "by": __name__.rpartition(".")[2],
             "of": len(survivors),
@@ -436,18 +435,20 @@ class Secure:
         return Total.of(nodes, dict(failures), arrays, told, lost)
 
     @staticmethod
-    def _unmasked(bits: int, total: Array, records: Sequence[Record], masks: Sequence[tuple[bytes, int]]) -> Array:
-        """Σ y less all masks, modulo 2 to their width, in ``total``; where there are no records, Σ y is there."""
-        taken = [(seed, -sign) for seed, sign in masks]
+    def _unmasked(total: Mapping[int, Array], records: Sequence[Record], masks: Sequence[tuple[bytes, int]]) -> None:
+        """Puts Σ y less all masks, modulo 2 to their width, in ``total``; where there are no records, Σ y is there."""
+        taken = keystream.expanded([(seed, -sign) for seed, sign in masks])
 
-        def part(start: int, stop: int) -> bool:
-            for low in range(start, stop, spans.BLOCK) if records else ():
-                add(total, records, bits, low, min(low + spans.BLOCK, stop))
-            keystream.mask(total[start:stop], taken, start, bits)
+        def span(low: int, high: int) -> bool:
+            room = keystream.room((high - low) * UNIT)
+            for part in range(low // PART, -(-high // PART)):
+                found = keystream.within(total, part)
+                for bits, start, stop in found if records else ():
+                    add(total[bits], records, bits, start, stop)
+                keystream.mask([total[bits][start:stop] for bits, start, stop in found], taken, part, room)
             return True
 
-        spans.over(part, total.size)
-        return total
+        spans.over(span, sum([vector.nbytes for vector in total.values()]) // UNIT + 1)
 
 
 GATHER = Secure

@@ -2,12 +2,13 @@
 
 Each side has a key pair of X25519 (:rfc:`7748`); the secret of two is X25519(own private key, other's public key), the
 same at both ends. From it, HKDF-SHA256 (:rfc:`5869`) derives as many independent keys as are needed, each named by
-what it is for. Whether a public key is really the other node's is not known here: keys are signed
-(:class:`hanse.gather.Identity`).
+what it is for: :func:`derive` at once, or its two halves, of which :func:`extract` is done once for all keys. Whether a
+public key is really the other node's is not known here: keys are signed (:class:`hanse.gather.Identity`).
 """
 
 from __future__ import annotations
 
+import hmac
 from typing import TYPE_CHECKING
 
 from hanse.errors import NodeFailed
@@ -15,6 +16,7 @@ from hanse.errors import NodeFailed
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+_HASH_BYTES = 32
 PUBLIC_BYTES = 32  # the library that computes with keys takes 8 MB: not in workers that need none
 
 
@@ -64,3 +66,19 @@ def derive(secret: bytes, purpose: bytes, nbytes: int = 16, salt: bytes = b"") -
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
     return HKDF(hashes.SHA256(), nbytes, salt or None, purpose).derive(secret)
+
+
+def extract(secret: bytes, salt: bytes = b"") -> bytes:
+    """The first half of :func:`derive`: 32 bytes that look drawn, for :func:`expand`."""
+    return hmac.digest(salt or bytes(_HASH_BYTES), secret, "sha256")
+
+
+def expand(key: bytes, purpose: bytes, nbytes: int = 16) -> bytes:
+    """The second half of :func:`derive`: a key of up to 32 bytes for one purpose.
+
+    >>> expand(extract(b"s" * 32), b"a purpose") == derive(b"s" * 32, b"a purpose")
+    True
+    """
+    if not 0 < nbytes <= _HASH_BYTES:
+        raise NodeFailed(f"a key of {nbytes} bytes was asked for; one hash gives up to {_HASH_BYTES}")
+    return hmac.digest(key, purpose + b"\x01", "sha256")[:nbytes]

@@ -1,12 +1,13 @@
 """A short secret spread out over a long vector, by AES-128.
 
 Who has the 16 bytes makes the same words; to everybody else they look drawn uniformly, and so does any vector that they
-were added to, modulo 2⁶⁴ or 2³², and the lowest bits of its words. Each seed is used for one vector of each width.
+were added to, modulo 2⁶⁴ or 2³², and the lowest bits of its words. Each seed is used for one stream. The words of
+several widths lie in it one after the other, so that a few numbers beside many take no stream of their own.
 
 :func:`mask` takes zeros encrypted in XTS mode (IEEE 1619, NIST SP 800-38E), 2¹⁸ bytes at a time. With k₁ and k₂ derived
-from the seed, block j of part p of the words of b bits is ::
+from the seed, block j of part p of the stream is ::
 
-    E_{k₁}(T) ⊕ T,    T = 2ʲ E_{k₂}(2⁶⁴ b + p)  in the field of 2¹²⁸ elements
+    E_{k₁}(T) ⊕ T,    T = 2ʲ E_{k₂}(p)  in the field of 2¹²⁸ elements
 
 XTS is a tweakable block cipher: for each (p, j) a permutation of its own that looks drawn independently of the others,
 so what it makes of zeros is one block that looks drawn, but for an advantage of some q² / 2¹²⁸ after q blocks, as in
@@ -21,7 +22,7 @@ theorem 8 (XEX, of which XTS with two keys is one).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 SEED_BYTES = 16
 _BLOCK_BYTES = 16
 PART_BYTES = 1 << 18  # the words, the keystream and the zeros that it is made of stay in a core's cache
-_ZEROS = bytes(PART_BYTES)
+KEY_BYTES = 32
+_ZEROS = memoryview(bytes(PART_BYTES))
 
 
 def counting(seed: bytes, counter: int) -> CipherContext:
@@ -47,44 +49,68 @@ def counting(seed: bytes, counter: int) -> CipherContext:
 
 
 def expanded(seeds: Sequence[tuple[bytes, int]]) -> list[tuple[AES, int]]:
-    """The keys of these seeds, for :func:`mask_with`, each with its sign."""
+    """The keys of these seeds, for :func:`mask`, each with its sign, 1 or -1. One of 32 bytes is k₁ and k₂ itself."""
     from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
     from hanse.privacy.agreement import derive
 
-    return [(AES(derive(seed, b"keystream", 2 * SEED_BYTES)), sign) for seed, sign in seeds]
+    return [
+        (AES(seed if len(seed) == KEY_BYTES else derive(seed, b"keystream", KEY_BYTES)), sign) for seed, sign in seeds
+    ]
 
 
-def mask(words: Array, seeds: Sequence[tuple[bytes, int]], first: int = 0, bits: int = 0) -> None:
-    """Adds the words of each seed to ``words``, in place, or takes them off; modulo 2 to their width.
+def within(words: Mapping[int, Array], part: int) -> list[tuple[int, int, int]]:
+    """Which of these words lie in a part of the stream: their width, the first, and the one after the last.
 
     Args:
-        words: (n,) uint64 or uint32, contiguous.
-        seeds: 16 bytes and a sign, 1 or -1.
-        first: which word of the keystream belongs to the first of ``words``; the beginning of a part.
-        bits: the width that is used of each word; 0: all of them.
+        words: by width, in the order in which they lie there: those of 64 bits come before those of 32.
+        part: its number, from 0.
+
+    >>> within({64: np.zeros(32770, np.uint64), 32: np.zeros(7, np.uint32)}, 1)
+    [(64, 32768, 32770), (32, 0, 7)]
+    """
+    found, begins, ends = [], part * PART_BYTES, (part + 1) * PART_BYTES
+    at = 0  # the first byte of each vector
+    for width, vector in words.items():
+        size = vector.itemsize
+        low, high = max(0, begins - at) // size, min(vector.nbytes, ends - at) // size
+        if low < high:
+            found.append((width, low, high))
+        at += vector.nbytes
+    return found
+
+
+def mask(words: Sequence[Array], keys: Sequence[tuple[AES, int]], part: int = 0, into: Array | None = None) -> None:
+    """Adds the words of each key's stream to ``words``, in place, or takes them off; modulo 2 to their width.
+
+    Args:
+        words: those that lie in this part of the stream (:func:`within`), each uint64 or uint32 and contiguous.
+        keys: with a sign each (:func:`expanded`).
+        part: its number.
+        into: :func:`room`, for who masks one part after the other.
 
     >>> words = np.arange(5, dtype=np.uint64)
-    >>> mask(words, [(b"k" * 16, 1)]); mask(words, [(b"k" * 16, -1)]); words
+    >>> mask([words], expanded([(b"k" * 16, 1)])); mask([words], expanded([(b"k" * 16, -1)])); words
     array([0, 1, 2, 3, 4], dtype=uint64)
     """
-    mask_with(words, expanded(seeds), first, bits)
-
-
-def mask_with(words: Array, keys: Sequence[tuple[AES, int]], first: int = 0, bits: int = 0) -> None:
-    """As :func:`mask`, for who masks words of several widths, or some after the others."""
     from cryptography.hazmat.primitives.ciphers import Cipher, modes
 
-    size = words.itemsize
-    if words.dtype.kind != "u" or size not in (4, 8) or first * size % PART_BYTES:
-        raise NodeFailed("a keystream is added to words of 32 or 64 bits, from the beginning of a part of it")
-    step = PART_BYTES // size
-    stream = np.empty(step + _BLOCK_BYTES // size, words.dtype)
-    raw = stream.data.cast("B")
-    for low in range(0, len(words), step):
-        part = words[low : low + step]
-        tweak = modes.XTS((((bits or 8 * size) << 64) + (first + low) // step).to_bytes(_BLOCK_BYTES, "little"))
-        zeros = _ZEROS if part.size == step else _ZEROS[: -(-part.nbytes // _BLOCK_BYTES) * _BLOCK_BYTES]
-        for key, sign in keys:
-            Cipher(key, tweak).encryptor().update_into(zeros, raw)
-            (np.add if sign > 0 else np.subtract)(part, stream[: part.size], out=part)
+    nbytes = sum([vector.nbytes for vector in words])
+    if nbytes > PART_BYTES or any([vector.dtype.kind != "u" or vector.itemsize not in (4, 8) for vector in words]):
+        raise NodeFailed("a keystream is added to words of 64 or 32 bits, to those of one part of it")
+    stream = room(nbytes) if into is None else into
+    raw, zeros, at = stream.data, _ZEROS[: -(-nbytes // _BLOCK_BYTES) * _BLOCK_BYTES], 0
+    found = []
+    for vector in words:
+        found.append((vector, stream[at : at + vector.nbytes].view(vector.dtype)))
+        at += vector.nbytes
+    tweak = modes.XTS(part.to_bytes(_BLOCK_BYTES, "little"))
+    for key, sign in keys:
+        Cipher(key, tweak).encryptor().update_into(zeros, raw)
+        for vector, own in found:
+            (np.add if sign > 0 else np.subtract)(vector, own, out=vector)
+
+
+def room(nbytes: int) -> Array:
+    """What a part of the stream is made in, of up to so many bytes."""
+    return np.empty(min(nbytes, PART_BYTES) + 2 * _BLOCK_BYTES, np.uint8)
