@@ -10,6 +10,7 @@ import pytest
 torch: Any = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
+from hanse.errors import NodeFailed  # noqa: E402
 from hanse.learning.results import seed_of  # noqa: E402
 from hanse.messages import Array  # noqa: E402
 from hanse.models import _torch  # noqa: E402
@@ -184,6 +185,9 @@ def test_a_network_is_built_once_and_each_site_begins_as_if_it_were_its_own(monk
     assert np.array_equal(frozen["0.weight"], start["0.weight"])
     assert not same(first, frozen)
     assert all([same(learned(1), first), same(learned(2), second)]), "nothing is left of what others did"
+    with pytest.raises(NodeFailed):
+        model(PLAIN).train({**start, "0.bias": start["0.bias"][:1]}, *rows(), np.random.default_rng(0), Training(1))
+    built.pop()
     assert len(built) == 2, "but for one with frozen parameters"
     _torch._NETWORKS.clear()
     assert same(learned(2), second)
@@ -199,4 +203,5 @@ def test_what_a_plan_brings_may_remember_a_network(name: str) -> None:
     assert not lasting(torch, module, {})
     assert not lasting(torch, module[:1], {name: len})
     assert lasting(torch, module[:1], {})
+    assert not lasting(torch, nn.Sequential(nn.Conv2d(1, 2, 3, dtype=torch.bfloat16)), {})
     assert not lasting(torch, nn.Sequential(module[0], Says()), {})

@@ -25,7 +25,7 @@ import functools
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import xxhash
@@ -47,9 +47,20 @@ _PREDICT_ROWS = 4096
 _SMALL = 1_000_000  # parameters
 _STAYS = "stays.xxh3"  # beside what travels of a module: a hash of what does not
 _KEPT = 8  # of the latest plans; such modules are small
+
+
+class _Network(NamedTuple):
+    """A module, its layers where it is computed by pixel, and of one that is kept its parameters and buffers, where
+    they lie."""
+
+    module: Any
+    layers: list[Any] | None
+    state: dict[str, Array] | None = None
+
+
 _Key = tuple[str, Task, str]  # text, task and options of a plan
 _WRITTEN_OUT: dict[_Key, tuple[Any, Descent]] = {}
-_NETWORKS: dict[_Key, tuple[Any, list[Any]]] = {}  # small ones for images, and their layers
+_NETWORKS: dict[_Key, _Network] = {}  # small ones for images
 _RANDOM = threading.RLock()  # whoever holds it draws PyTorch's random numbers, of which a process has one sequence
 
 
@@ -81,7 +92,8 @@ class TorchModule:
         with self._plan() as plan, _threads(parameters, X), _seeded(rng):
             device = self._device(plan)
             _torch_device.seeded(torch, device)
-            module, layers = self._network(plan, parameters, X, device, training)
+            network = self._network(plan, parameters, X, device, training)
+            module, layers = network.module, network.layers
             inputs, targets = device.brought(_inputs(X, layers is not None)), device.brought(targets)
             for name, parameter in module.named_parameters():
                 parameter.requires_grad_(parameter.requires_grad and name not in training.frozen)
@@ -115,7 +127,8 @@ class TorchModule:
                     raise ConfigError(f"training_data of {self._called} gave no batch of a pass; expected at least one")
                 losses.append(total / seen)
             still = {name: np.array(parameters[name]) for name in training.frozen}  # also what an epoch counts
-            found = {**self._sent(plan, module), **still}
+            sent = self._sent(plan, module) if network.state is None else _copied(network.state)
+            found = {**sent, **still}
             return Learned(found, losses, added.mean(parameters), added.steps, elsewhere=device.missing)
 
     @functools.cached_property
@@ -284,18 +297,21 @@ class TorchModule:
         X: Array,
         device: _torch_device.Device,
         training: Training,
-    ) -> tuple[Any, list[Any] | None]:
-        """The module with these parameters, and its layers: the last one's where that does. Nobody else trains
-        meanwhile (:func:`_seeded`)."""
+    ) -> _Network:
+        """The module with these parameters: the last one, where that does. Nobody else trains meanwhile
+        (:func:`_seeded`)."""
         known = _NETWORKS.get(self._key) if X.ndim > 2 and device.processor and not training.frozen else None
-        if known is not None:
-            return _loaded(known[0], parameters), known[1]
+        if known is not None and known.state is not None and _fits(known.state, parameters):
+            for name, there in known.state.items():
+                there[...] = parameters[name]
+            return known
         module = device.brought(self._module(plan, parameters))
-        layers = _layers(plan, module, X, device)
-        few = sum(a.size for a in parameters.values()) < _SMALL
-        if layers is not None and few and not training.frozen and _torch_images.lasting(library(), module, plan):
-            _kept(_NETWORKS, self._key, (module, layers))
-        return module, layers
+        found = _Network(module, _layers(plan, module, X, device))
+        few = sum(a.size for a in parameters.values()) < _SMALL and not training.frozen
+        if found.layers is not None and few and _torch_images.lasting(library(), module, plan):
+            found = found._replace(state={n: t.detach().numpy() for n, t in module.state_dict().items()})
+            _kept(_NETWORKS, self._key, found)
+        return found
 
     def _sent(self, plan: Mapping[str, Any], module: Any) -> dict[str, Array]:
         """The arrays that travel: all, or those that the plan names and a hash of the others."""
@@ -471,6 +487,17 @@ def _arrays(module: Any, names: Collection[str] | None = None) -> dict[str, Arra
         except TypeError:
             raise ConfigError(f"parameter {name!r} is {tensor.dtype}, which does not travel; use float32") from None
     return found
+
+
+def _copied(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: array.copy() for name, array in arrays.items()}
+
+
+def _fits(state: Mapping[str, Array], given: Mapping[str, Array]) -> bool:
+    """Whether these are the arrays of a module, which may be written over its own."""
+    return state.keys() == given.keys() and all(
+        a.shape == given[n].shape and a.dtype == given[n].dtype for n, a in state.items()
+    )
 
 
 def _loaded(module: Any, parameters: Mapping[str, Array], all: bool = True) -> Any:

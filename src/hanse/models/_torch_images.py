@@ -54,7 +54,9 @@ def lasting(torch: Any, module: Any, plan: Mapping[str, Any]) -> bool:
     network takes a twelfth of the time of a training with five steps."""
     nn = torch.nn
     plain = {nn.Sequential, *(getattr(nn, name) for name in _PLAIN if not name.startswith("Dropout"))}
-    return not {"loss", "optimizer", "sent"} & {*plan} and all(type(part) in plain for part in module.modules())
+    own = {"loss", "optimizer", "sent"} & {*plan}
+    types = {tensor.dtype for tensor in module.state_dict().values()} - {torch.float32, torch.int64}
+    return not own and not types and all(type(part) in plain for part in module.modules())
 
 
 def by_pixel(images: Array) -> Array:
