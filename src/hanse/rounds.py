@@ -214,7 +214,7 @@ class Loop:
                 links = self.transforms
                 changed = transforms.report(links, [a.metrics for a in gathered.answers]) if links else {}
                 self._close(record, gathered, sky, began)
-                lost.update(record.failures.keys())
+                lost.update(record.failures.keys() - {*left})  # those that are left gave nothing as others were lost
                 if self.admission is not None:
                     self.admission.seen(record.failures)
                 del gathered  # the next step's contributions go where these were

@@ -17,6 +17,7 @@ from hanse.answers import Answerer
 from hanse.bundle import freeze
 from hanse.config import RunConfig
 from hanse.errors import NodeFailed, Refused
+from hanse.gathering._bound import _NOT_KNOWN
 from hanse.kinds import State
 from hanse.messages import Message, Record, digest
 from hanse.node.promises import Promises
@@ -206,6 +207,29 @@ def test_a_tree_begins_anew_with_a_node_that_was_restarted_in_it(
         if name.startswith("model."):
             assert secure.record.arrays[name].tobytes() == array.tobytes(), name
     assert any("may have contributed" in str(step.failures.get("site-2")) for step in secure.rounds)
+
+
+@pytest.mark.parametrize(("beyond", "why"), [(9_000, "of step"), (500, "of step"), (0, "5 times"), (15, "5 times")])
+def test_a_site_that_says_again_and_again_that_it_told_of_later_steps_ends_no_run(
+    federation: Any, beyond: int, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that said so of a far step had all steps up to it left behind, which were more than owners had consented to;
+    one that said it of this step failed attempt after attempt."""
+    inner = Answerer.answer
+
+    def answer(self: Answerer, task: Record, *others: Any, **more: Any) -> Record:
+        if self.node == "site-2" and task.data["op"] == "answer" and "'level': {" in str(task.data["ask"]):
+            raise NodeFailed(_NOT_KNOWN.format(task.data["step"] + beyond))
+        return inner(self, task, *others, **more)
+
+    monkeypatch.setattr(Answerer, "answer", answer)
+    found = learned(federation, "secure", model="xgboost")
+    assert found.record.data["round"] == 3
+    last = found.rounds[-1]
+    assert set(last.participants) == {"site-0", "site-1", "site-3"}
+    assert why in last.failures["site-2"]
+    assert "left out" in last.failures["site-2"]
+    assert last.step < 100
 
 
 def test_sites_that_are_lost_one_after_the_other_end_no_run_that_enough_are_left_for(

@@ -75,6 +75,7 @@ from hanse.gather import Exchange, Party
 from hanse.gathering import _groups
 from hanse.gathering._bound import TOLD, told_until
 from hanse.gathering._came import Blame, Came, Shares, body, came
+from hanse.gathering._claims import Claims
 from hanse.gathering._keys import LOST
 from hanse.gathering._masked_sum import Running, add
 from hanse.gathering._session import PART, UNIT, Member, layout, least, pair_sign
@@ -159,6 +160,7 @@ class Secure:
         self._keys: dict[str, list[str]] = {}  # node to its name, key, certificate and signature
         self._least = self._sessions = self._of = 0  # fewest of a sum; sums so far; the run's nodes
         self._told: set[str] = set()  # nodes that have the list of keys as it is
+        self._claims, self._step = Claims(), 0  # the step that is asked, as replies name it
 
     # ------------------------------------------------------------ the node half
 
@@ -179,7 +181,8 @@ class Secure:
     async def collect(self, ask: Ask, asks: Mapping[str, Record], exchange: Exchange) -> Gathered:
         if ask.late != "drop":
             raise RunFailed("late answers cannot be added to a secure sum: their masks are those of an earlier one")
-        failures: dict[str, str] = {}
+        everyone, failures = asks, {node: why for node, why in self._claims.out.items() if node in asks}
+        asks = {node: record for node, record in asks.items() if node not in failures}
         first, whole, among, answered = not self._keys, False, list[str](), dict[str, Came]()
         try:
             await self._set_up(asks, exchange, failures)
@@ -204,6 +207,7 @@ class Secure:
                     self._enough(signatures, among)
                 shown = await self._shown(left, survivors, signatures, exchange, failures)
                 masks = self._masks(left, survivors, shown, failures)
+            self._claims.summed(survivors, fresh=not any(left[node].bound for node in survivors))
             if first and len(survivors) < len(asks):  # too few for the run, perhaps: nodes forget a step that failed
                 self._keys = {}
             words = running.taken(survivors)
@@ -212,6 +216,7 @@ class Secure:
             return await asyncio.to_thread(self._summed, left, survivors, words, masks, among, failures, ask)
         except _NoSum as error:
             self._keys, self._told = {}, set()  # the next attempt begins with fresh ones
+            over = self._claims.last(failures, answered, self._step) if ask.whole else told_until(failures.values())
             there = [n for n in among if (why := failures.get(n, LOST)) == LOST or told_until([why]) is not None]
             there = there if len(there) >= max(self._least, ask.fewest) else []
             # where nodes have told of this step before this coordinator was there, so they may have of others after it
@@ -219,9 +224,8 @@ class Secure:
                 c.bound for c in answered.values()
             )
             anew = whole and bool(there) and not known and not self._needed(ask, among)
-            over = told_until(failures.values())
             told: dict[str, Json] = {} if over is None and not anew else {"over": over or 0, "left": there}
-            return nothing({node: failures.get(node, error.reason) for node in asks}, told)
+            return nothing({node: failures.get(node, error.reason) for node in everyone}, told)
 
     def _enough(self, left: Mapping[str, Any], among: Sequence[str], fewest: int = 0) -> None:
         for needed, setting in ((self._least, "secure_threshold"), (fewest, "min_completed")):
@@ -318,6 +322,7 @@ class Secure:
         # Of a sum of all or none nobody is cancelled: it would forget what it has to contribute again.
         async with aclosing(replies) as coming:  # type: ignore[type-var]
             async for reply in coming:
+                self._step = reply.asked
                 with Blame(reply, failures):
                     said = body(reply)
                     if whole and [*said.data] == ["bound"]:

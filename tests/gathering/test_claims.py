@@ -1,0 +1,66 @@
+"""What is believed of nodes that say which steps they have told before."""
+
+from __future__ import annotations
+
+from hanse.gathering._bound import _NOT_KNOWN, _OTHERS
+from hanse.gathering._claims import AHEAD, Claims
+from hanse.node.promises import BLOCK
+
+
+def said(**steps: int) -> dict[str, str]:
+    """What nodes answer that have told of these steps."""
+    return {node: _OTHERS.format(step) for node, step in steps.items()}
+
+
+def test_a_coordinator_that_was_killed_learns_how_far_it_had_come() -> None:
+    claims = Claims()
+    assert claims.last(said(a=57, b=56, c=57, d=12), (), 12) == 57
+    assert claims.last({"a": "it has lost its keys", "b": "it is away"}, (), 58) is None
+    assert not claims.out
+
+
+def test_a_node_may_say_as_many_steps_more_as_it_writes_down_at_once() -> None:
+    assert BLOCK - 1 < AHEAD
+    claims, restarted = Claims(), {"a": _NOT_KNOWN.format(20 + BLOCK - 1)}
+    claims.summed("abc", fresh=True)
+    assert claims.last(restarted, "bc", 20) == 20 + BLOCK - 1
+    assert not claims.out
+
+
+def test_nobody_is_believed_who_says_more_than_all_others() -> None:
+    for others in ({}, said(b=40, c=39)):
+        claims, failures = Claims(), {**said(a=4000), **others}
+        found = claims.last(failures, ("b", "c") if not others else (), 38)
+        assert found == (40 if others else None)
+        assert [*claims.out] == ["a"]
+        assert "of step 4000, where none after step" in failures["a"]
+
+
+def test_once_there_was_a_sum_of_ones_own_no_later_step_was_asked() -> None:
+    """Nor is who agrees with another about it."""
+    lie = said(a=4000, b=4000)
+    claims = Claims()
+    assert claims.last(dict(lie), "cd", 38) == 4000
+    claims = Claims()
+    claims.summed("abcd", fresh=False)
+    assert claims.last(dict(lie), "cd", 38) == 4000
+    claims = Claims()
+    claims.summed("abcd", fresh=True)
+    assert claims.last(dict(lie), "cd", 38) is None
+    assert {*claims.out} == {"a", "b"}
+
+
+def test_who_says_it_thrice_in_a_row_or_too_often_is_left_out() -> None:
+    claims = Claims()
+    claims.summed("ab", fresh=True)
+    assert [claims.last(said(a=5), "b", 5) for _ in range(3)] == [5, 5, None]
+    assert "with no sum in between" in claims.out["a"]
+    claims = Claims()
+    for step in range(5):
+        claims.summed("ab", fresh=True)
+        assert claims.last(said(a=step), "b", step) == (step if step < 4 else None)
+    assert "5 times" in claims.out["a"]
+    claims = Claims()
+    for step in range(1_000):  # once in fifty sums
+        claims.summed("ab", fresh=True)
+        assert step % 50 or claims.last(said(a=step), "b", step) == step
