@@ -4,8 +4,9 @@ Each of N processes holds its rows in bins and one TLS connection; there is no w
 the splits that it is sent, adds up the nodes that it is asked for, and sends these sums in as many bytes as they travel
 in. The coordinator adds them up as they come and finds the next splits. Rows, their loops, trees and the search for
 splits are Hanse's own; what is not there are messages with headers and checksums, gRPC, the gate with its rules,
-ledgers and audit log, the worker's process, checks of what nodes say, records, states, and the run. Two loops that are
-here alone make sums narrow and add up narrow ones, in one look at each number. Bins are quantiles of all rows.
+ledgers and audit log, the worker's process, checks of what nodes say, records, states, and the run. Where bins are so
+full that both sums of one are two numbers, two loops that are here alone make these narrow and add up narrow ones, in
+one look at each. Bins are quantiles of all rows.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy as np
 from _floor import _identity
 
 from hanse.allocator import keep_warm
-from hanse.boosting import growing, scales
+from hanse.boosting import growing, packed, scales
 from hanse.boosting.binning import Binning
 from hanse.boosting.compiled import at_once, compiled
 from hanse.boosting.growing import Growing, Rules, Splits
@@ -35,9 +36,8 @@ from hanse.messages import Array
 from hanse.objectives.binary_logistic import BinaryLogistic
 
 _OBJECTIVE = BinaryLogistic(1.0)
-_UNITS = np.array([[scales.unit(bound) for bound in _OBJECTIVE.bounds()]], np.int32)
 _ROWS = 1 << 14  # whose gradients are computed at a time
-_HEAD = struct.Struct("<Qdq")  # bytes that follow, processor time so far, whether numbers have five bytes and not four
+_HEAD = struct.Struct("<Qdq")  # bytes that follow, processor time so far, how many of them a number has
 _ASK = struct.Struct("<QQQQ")  # bytes that follow (0: the end), and of how many splits, nodes and leaves
 
 
@@ -81,7 +81,8 @@ def _read(connection: ssl.SSLSocket, nbytes: int) -> bytearray:
 def _node(port: int, root: bytes, file: Path) -> None:
     keep_warm()  # as a node does
     held = np.load(file)
-    X, y, edges, count = held["X"], held["y"], held["edges"], held["count"]
+    X, y, edges, count, units, packs = (held[name] for name in ("X", "y", "edges", "count", "units", "packs"))
+    largest = tuple(scales.largest(b, u) for b, u in zip(_OBJECTIVE.bounds(), units[0].tolist(), strict=True))
     bins = Binning(edges, count, np.zeros(len(count), np.int64))
     base = _OBJECTIVE.margin(held["base"])
     work, train = Workspace(lambda: [X], len(X), bins, base), np.arange(len(X), dtype=np.int32)
@@ -91,11 +92,11 @@ def _node(port: int, root: bytes, file: Path) -> None:
     connection = context.wrap_socket(plain, server_hostname="localhost")
 
     def begin() -> None:
-        work.begin(1, [train])
+        work.begin(1, [train], train, (largest[0], largest[1]))
 
         def some(low: int, high: int) -> None:
             both = _OBJECTIVE.gradients(work.margins[low:high], y[low:high])
-            round_pairs(*both, np.ldexp(1.0, -_UNITS), train[low:high], work.pairs)
+            round_pairs(*both, np.ldexp(1.0, -units), train[low:high], work.pairs)
 
         at_once((lambda low=low: some(low, min(low + _ROWS, len(X)))) for low in range(0, len(X), _ROWS))
 
@@ -113,12 +114,16 @@ def _node(port: int, root: bytes, file: Path) -> None:
             work.add_leaves(leaves)
         if adds or not splits:
             begin()
-        sums = work.histograms(wanted).reshape(-1)
+        sums = work.histograms(wanted, bool(packs)).reshape(-1)
+        if packs:
+            connection.sendall(_HEAD.pack(sums.nbytes, time.process_time(), 8))
+            connection.sendall(sums)
+            continue
         low, above = np.empty(len(sums), np.int32), np.empty(len(sums), np.int8)
-        wide = bool(_narrow(sums, low, above))
-        connection.sendall(_HEAD.pack(5 * len(sums) if wide else 4 * len(sums), time.process_time(), wide))
+        each = 5 if _narrow(sums, low, above) else 4
+        connection.sendall(_HEAD.pack(each * len(sums), time.process_time(), each))
         connection.sendall(low)
-        if wide:
+        if each == 5:
             connection.sendall(above)
 
 
@@ -148,10 +153,13 @@ class _Sums:
         while left:
             for key, _ in self._ready.select():
                 connection: Any = key.fileobj
-                nbytes, self.spent[connection], wide = _HEAD.unpack(_read(connection, _HEAD.size))
+                nbytes, self.spent[connection], each = _HEAD.unpack(_read(connection, _HEAD.size))
                 came = _read(connection, nbytes)
-                above = np.frombuffer(came, np.int8, offset=4 * numbers) if wide else np.zeros(0, np.int8)
-                _add(total, np.frombuffer(came, np.int32, numbers), above)
+                if each == 8:
+                    total += np.frombuffer(came, np.int64)
+                else:
+                    above = np.frombuffer(came, np.int8, offset=4 * numbers) if each == 5 else np.zeros(0, np.int8)
+                    _add(total, np.frombuffer(came, np.int32, numbers), above)
                 self.bytes += nbytes
                 left.discard(connection)
         return total
@@ -162,6 +170,9 @@ def per_tree(X: Array, y: Array, nodes: int, trees: int, depth: int, warm: int =
     nodes together, and the ``bytes`` that a node sends."""
     edges = [np.unique(np.quantile(column, np.arange(1, 256) / 256).astype(np.float32)) for column in X.T]
     bins, base = Binning.of(edges), _OBJECTIVE.base(np.array([float(y.sum())]), float(len(y)))
+    fullest = max(int(np.bincount(column).max()) for column in bins.put([X], len(X)).T)
+    packs = scales.packable(_OBJECTIVE.bounds(), fullest)
+    units = np.array([packs or [scales.unit(bound) for bound in _OBJECTIVE.bounds()]], np.int32)
     key, certificate, root = _identity()
     listening = socket.create_server(("localhost", 0), backlog=nodes)
     spawn = multiprocessing.get_context("spawn")
@@ -174,7 +185,7 @@ def per_tree(X: Array, y: Array, nodes: int, trees: int, depth: int, warm: int =
         for k in range(nodes):
             file = Path(folder, f"{k}.npz")
             own = {"X": X[k::nodes], "y": y[k::nodes], "edges": bins.edges, "count": bins.count, "base": base}
-            np.savez(file, **own)
+            np.savez(file, **own, units=units, packs=packs is not None)
             started.append(spawn.Process(target=_node, args=(listening.getsockname()[1], root, file), daemon=True))
             started[-1].start()
         for _ in range(nodes):
@@ -182,7 +193,7 @@ def per_tree(X: Array, y: Array, nodes: int, trees: int, depth: int, warm: int =
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connections.append(context.wrap_socket(plain, server_side=True))
         try:
-            found = _grow(connections, bins, trees, depth, warm)
+            found = _grow(connections, bins, units, packs is not None, trees, depth, warm)
             for connection in connections:
                 connection.sendall(_ASK.pack(0, 0, 0, 0))
                 connection.close()
@@ -194,8 +205,10 @@ def per_tree(X: Array, y: Array, nodes: int, trees: int, depth: int, warm: int =
     return found
 
 
-def _grow(connections: list[ssl.SSLSocket], bins: Binning, trees: int, depth: int, warm: int) -> dict[str, float]:
-    rules, worth = Rules(shape=growing.Shape(max_depth=depth)), np.ldexp(1.0, _UNITS)
+def _grow(
+    connections: list[ssl.SSLSocket], bins: Binning, units: Array, packs: bool, trees: int, depth: int, warm: int
+) -> dict[str, float]:
+    rules, worth = Rules(shape=growing.Shape(max_depth=depth)), np.ldexp(1.0, units)
     width, sums = int(bins.starts[-1]), _Sums(connections)
     splits, adds, nothing = None, np.zeros(0, np.float32), np.zeros(0, np.float32)
     began, spent, sent = 0.0, 0.0, 0
@@ -206,8 +219,9 @@ def _grow(connections: list[ssl.SSLSocket], bins: Binning, trees: int, depth: in
         now: Growing = growing.roots(1, bins)
         _ask(connections, splits, now.built, adds)
         while not now.done:
-            shape = (len(now.built), width, 2)
-            now = growing.grown(now, sums.of(math.prod(shape)).reshape(shape), worth, bins, rules, tree)
+            shape = (len(now.built), width) if packs else (len(now.built), width, 2)
+            found = sums.of(math.prod(shape)).reshape(shape)
+            now = growing.grown(now, packed.unpacked(found) if packs else found, worth, bins, rules, tree)
             if not now.done:
                 _ask(connections, now.splits, now.built, nothing)
         grown, home = growing.finished(now, worth, bins, rules)

@@ -47,6 +47,7 @@ import hanse  # noqa: E402
 from demo.federation import Federation  # noqa: E402
 from demo.federation import hanse as command  # noqa: E402
 from hanse.boosting.kernel import add_up, part  # noqa: E402
+from hanse.boosting.scales import packable  # noqa: E402
 
 SHORT = 2
 LINE_TREES = 20  # over slow lines
@@ -93,20 +94,21 @@ def cpu_by_kind(federation: Federation) -> Any:
     return np.array([spent(federation.coordinator.pid), own, sum(map(spent, nodes)) - own])
 
 
-def counting(rows: int, columns: int, depth: int) -> float:
-    """Processor time in which one core counts all levels of a tree, the least of five."""
+def counting(rows: int, columns: int, depth: int, packs: bool) -> float:
+    """Processor time in which one core counts all levels of a tree, the least of five; ``packs``: both sums of a bin as
+    one number."""
     rng, starts = np.random.default_rng(0), (np.arange(columns + 1) * 258).astype(np.uint64)
     bins = rng.integers(0, 256, (rows, columns), np.uint8)
     pairs = rng.integers(0, 1 << 20, (rows, 2), np.int32)
-    ways, took = (np.arange(258) < 128).astype(np.uint8), list[float]()
+    ways, took, size = (np.arange(258) < 128).astype(np.uint8), list[float](), (columns * 258, *[2] * (not packs))
     for _ in range(6):  # the first compiles
         began, order = time.thread_time(), np.arange(rows, dtype=np.int32)
         low, high = np.array([0]), np.array([rows])
-        add_up(bins, pairs, order, low, high, starts, np.zeros((1, columns * 258, 2), np.int64))
+        add_up(bins, pairs, order, low, high, starts, np.zeros((1, *size), np.int64))
         for level in range(1, depth):
             middle, on = np.empty_like(low), np.full(len(low), level % columns)
             part(bins, on, np.tile(ways, (len(low), 1)), order, low, high, np.empty_like(order), middle)
-            add_up(bins, pairs, order, low, middle, starts, np.zeros((len(low), columns * 258, 2), np.int64))
+            add_up(bins, pairs, order, low, middle, starts, np.zeros((len(low), *size), np.int64))
             low, high = np.stack([low, middle], 1).reshape(-1), np.stack([middle, high], 1).reshape(-1)
         took.append(time.thread_time() - began)
     return min(took[1:])
@@ -191,13 +193,14 @@ def measure(shape: str, nodes: int, trees: int, depth: int, line_ms: float = 0.0
     floor = per_tree(X[:n], y[:n], nodes, trees, depth)
     result = found.pop("result")
     frame = pd.DataFrame(X[n:], columns=[f"x{i}" for i in range(columns)])
+    packs = not binary and packable((1.0, 0.25), n // 255) is not None  # the bins of this many rows are even
     return {
         "shape": shape,
         "nodes": nodes,
         "trees": trees,
         "line_ms": line_ms,
         **found,
-        "cpu_counting": nodes * counting(n // nodes, columns, depth),
+        "cpu_counting": nodes * counting(n // nodes, columns, depth, packs),
         "growth_ratio": found["node_growth_mb"] / found["binned_mb"],
         "pooled_seconds": seconds,
         "floor_seconds": floor["seconds"],

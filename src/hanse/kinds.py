@@ -66,8 +66,9 @@ class Ask:
         arrays, sums: dtype and shape of each array of a contribution, and of its ``sums``, where the
             coordinator knows them; who sends others is left out. None: what most nodes send (of a MERGE,
             whose contributions may differ: what the algorithm itself takes).
-        most: of some arrays of whole numbers (also of ``sums``), how large a number of one contribution can be, either
-            way. They may travel in fewer bytes; a node that has a larger one says so and sends none.
+        most: of some arrays of whole numbers (also of ``sums``), how large a number of one contribution can be, and of
+            the sum of all, either way. They may travel in fewer bytes; a node that has a larger one says so and sends
+            none. The sum of all is for the algorithm to check, where contributions might be other than it knows.
         fault: what is wrong with the arrays of one contribution, "" if nothing is: whoever sends what cannot be true of
             any rows is left out. Not asked where nobody sees single contributions.
         fewest: with fewer answers the step has failed, so a sum of fewer is not made; the loop says it.

@@ -12,6 +12,8 @@ from drive import Drive, same, shares, toy
 
 import hanse
 from hanse import algorithms
+from hanse.algorithms import _boosting_state
+from hanse.boosting import packed, scales
 from hanse.boosting.importance import shap
 from hanse.boosting.objective import chosen
 from hanse.boosting.trees import Trees, margins
@@ -516,7 +518,7 @@ def _changed(body: Record, **arrays: Any) -> Record:
 
 
 def _negative(sums: Any) -> Any:
-    sums[:, :, 1] *= -1
+    sums[:, 1, 1] = -1
     return sums
 
 
@@ -537,14 +539,31 @@ LIES = {
 }
 
 
+def _told(body: Record) -> Any:
+    """The histograms of a contribution, each sum by itself."""
+    sums = np.array(body.arrays["a.histograms"])
+    return packed.unpacked(sums) if sums.ndim == 2 else sums
+
+
+def _lied(body: Record, sums: Any) -> Record:
+    """The same contribution with these."""
+    return _changed(body, histograms=packed.packed(sums) if body.arrays["a.histograms"].ndim == 2 else sums)
+
+
+@pytest.mark.parametrize("below", [False, True])
 @pytest.mark.parametrize("reason", LIES)
-def test_a_node_whose_histograms_cannot_be_true_is_left_out_with_the_reason(reason: str) -> None:
+def test_a_node_whose_histograms_cannot_be_true_is_left_out_with_the_reason(reason: str, below: bool) -> None:
+    """Of the root, and ``below`` it, where both sums of a bin are one number and a Hessian below 0 is one beyond what
+    rows can have."""
     tables = shares(table_of("binary"), 100, 90, 50)
+    lie = LIES[reason]
+    if below and lie is _negative:
+        reason = "cannot have at this scale"
 
     def spoil(node: str, label: str, body: Record) -> Record:
         if node != "site-1" or "a.histograms" not in body.arrays:
             return body
-        return _changed(body, histograms=LIES[reason](np.array(body.arrays["a.histograms"])))
+        return _lied(body, lie(_told(body))) if below == (body.arrays["a.histograms"].ndim == 2) else body
 
     drive = Drive(tables, spoil=spoil, **settings("binary", num_rounds=2))
     result = drive.run()
@@ -597,17 +616,48 @@ def test_children_that_are_more_than_their_parent_end_the_run() -> None:
     tables = shares(table_of("binary"), 100, 90, 50)
 
     def spoil(node: str, label: str, body: Record) -> Record:
-        if node != "site-1" or "a.histograms" not in body.arrays or body.arrays["a.histograms"].shape[1] < 2:
+        if node != "site-1" or "a.histograms" not in body.arrays or drive.labels.count("train") % 3 == 0:
             return body
-        sums = np.array(body.arrays["a.histograms"])
-        if drive.labels.count("train") % 3 == 0:
-            return body
-        rows = np.array(body.arrays["a.rows"]) + 1_000_000
-        return _changed(body, histograms=sums * 100, rows=rows)
+        return _lied(body, np.concatenate([np.roll(part, 1, axis=1) for part in _columns(drive, _told(body))], axis=1))
 
     drive = Drive(tables, spoil=spoil, **settings("binary", num_rounds=2))
     with pytest.raises(AssertionError, match="the sums of all sites are more than those above"):
         drive.run()
+
+
+def _columns(drive: Drive, sums: Any) -> list[Any]:
+    """The bins of each column."""
+    return np.split(sums, drive.sites["site-0"].memory["boosting"].bins.starts[1:-1], axis=1)
+
+
+@pytest.mark.parametrize("kind", ["binary", "reg:absoluteerror", *later("multiclass", "reg:quantileerror")])
+def test_sums_that_are_one_number_make_the_same_trees_as_two(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the same units. Where a site was not counted, or bins are too full, they are two."""
+    tables, found, forms = shares(table_of(kind), 100, 90, 50), list[str](), list[set[int]]()
+    for packs in (True, False):
+        if not packs:
+            monkeypatch.setattr(_boosting_state, "packs", lambda state: False)
+        drive = Drive(tables, **settings(kind))
+        found.append(model(drive.run()))
+        sent = [body.arrays for step in drive.contributions for body in step.values()]
+        forms.append({arrays["a.histograms"].ndim for arrays in sent if "a.histograms" in arrays})
+    assert found[0] == found[1]
+    assert forms == [{2, 3}, {3}]  # of the root nobody knows who grows it
+
+
+@pytest.mark.parametrize("weighs", [False, True])
+def test_where_bins_are_full_or_rows_have_weights_both_sums_are_told(
+    weighs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if 2^-24 were as coarse as a unit may be: each category may have all 240 rows, which are too many then."""
+    if not weighs:
+        monkeypatch.setattr(scales, "COARSEST", scales.FINEST)
+    table = weighted("binary")[0] if weighs else table_of("binary")
+    more = {"weight_column": "weight"} if weighs else {}
+    drive = Drive(shares(table, 100, 90, 50), **settings("binary", num_rounds=2, **more))
+    drive.run()
+    sent = [body.arrays for step in drive.contributions for body in step.values()]
+    assert {arrays["a.histograms"].ndim for arrays in sent if "a.histograms" in arrays} == {3}
 
 
 @pytest.mark.parametrize("kind", QUANTILES)

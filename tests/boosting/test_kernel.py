@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from hanse.boosting import exponential, scales
+from hanse.boosting import exponential, packed, scales
 from hanse.boosting.kernel import add_to, add_up, part, round_pairs
 
 Matrix = np.ndarray[Any, Any]
@@ -37,6 +37,25 @@ def test_sums_are_those_of_the_loop_as_it_is_written(n: int, dtype: type[np.unsi
     written = np.full((2, 903, 2), 1 << 40, np.int64)
     add_up.plain(bins, pairs, rows, low, high, starts, written)
     assert (written == expected).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("n", [0, 1, 2, 65, 1000])
+def test_sums_that_are_one_number_are_those_that_are_two(n: int, dtype: type[np.unsignedinteger[Any]]) -> None:
+    """With the largest numbers that so many rows may have in one bin."""
+    bins, rng = binned(n + 9, 3, dtype), np.random.default_rng(n)
+    bins[:, 1] = 7
+    g, h = (most // len(bins) for most in packed.MOST)
+    pairs = np.stack([rng.integers(-g, g, len(bins)), rng.integers(0, h, len(bins))], 1).astype(np.int32)
+    pairs[::2] = [[-g, h], [g, h]][n % 2]
+    rows = rng.permutation(len(bins)).astype(np.int32)
+    starts, ends = np.arange(4, dtype=np.uint64) * np.uint64(301), (np.array([0, 9]), np.array([9, n + 9]))
+    two, one, written = np.zeros((2, 903, 2), np.int64), *(np.zeros((2, 903), np.int64) for _ in range(2))
+    add_up(bins, pairs, rows, *ends, starts, two)
+    add_up(bins, pairs, rows, *ends, starts, one)
+    add_up.plain(bins, pairs, rows, *ends, starts, written)
+    assert (packed.unpacked(one) == two).all()
+    assert (written == one).all()
 
 
 @pytest.mark.parametrize("outputs", [1, 3])

@@ -14,6 +14,7 @@ import pytest
 import hanse
 from hanse import algorithms, gathering
 from hanse.answers import Answerer
+from hanse.boosting.workspace import Workspace
 from hanse.bundle import freeze
 from hanse.config import RunConfig
 from hanse.errors import NodeFailed, Refused
@@ -258,7 +259,7 @@ def test_a_site_that_was_not_counted_grows_trees_with_the_others(
 ) -> None:
     """Its rows are in no bin that the others know, so nobody knows how large the numbers of its histograms can be."""
     monkeypatch.setattr(fixed_point, "LEAST", 1)
-    inner, limits = Answerer.answer, set[bool]()
+    inner, limits, packed = Answerer.answer, set[bool](), set[bool]()
 
     def answer(self: Answerer, task: Record, *others: Any, **more: Any) -> Record:
         asked = str(task.data["ask"])
@@ -266,6 +267,7 @@ def test_a_site_that_was_not_counted_grows_trees_with_the_others(
             raise NodeFailed("the worker ran out of memory")
         if "'level': {" in asked and "form" in task.data["ask"]:
             limits.add(bool(task.data["ask"]["form"]["most"]))
+            packed.add("'packed': True" in asked)
         return inner(self, task, *others, **more)
 
     monkeypatch.setattr(Answerer, "answer", answer)
@@ -273,8 +275,28 @@ def test_a_site_that_was_not_counted_grows_trees_with_the_others(
     for name, array in plain.record.arrays.items():
         if name.startswith("model."):
             assert secure.record.arrays[name].tobytes() == array.tobytes(), name
+    assert packed == {False}
     assert all("site-3" in step.participants for step in secure.rounds if step.label == "train")
     assert limits == {False}
+
+
+def test_a_secure_sum_that_cannot_be_one_of_rows_is_not_used(federation: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody sees whose numbers are wrong; that some are, the sums of two columns tell."""
+    inner, wrong = Workspace.histograms, [1]
+
+    def histograms(self: Workspace, nodes: Any, pack: bool = False) -> Any:
+        sums = inner(self, nodes, pack)
+        if pack and wrong:
+            sums[:, 0] += wrong.pop()
+        return sums
+
+    plain = learned(federation, "plain", model="xgboost")
+    monkeypatch.setattr(Workspace, "histograms", histograms)
+    secure = learned(federation, "secure", model="xgboost")
+    assert any("do not add up" in str(step) for step in secure.rounds)
+    for name, array in plain.record.arrays.items():
+        if name.startswith("model."):
+            assert secure.record.arrays[name].tobytes() == array.tobytes(), name
 
 
 def test_statistics_that_add_are_told_over_secure_sums_and_others_are_refused() -> None:

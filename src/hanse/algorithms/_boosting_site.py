@@ -80,13 +80,15 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Splits to go along, with the stamps before and after; and the nodes to sum up then, in so many ``bins``."""
+    """Splits to go along, with the stamps before and after; and the nodes to sum up then, in so many ``bins``, where
+    both sums of a bin may be one number (``packed``)."""
 
     splits: Splits
     before: str
     after: str
     nodes: Annotated[Array, ArrayOf("int32", "built")]
     bins: int
+    packed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +229,7 @@ def answer(site: Site, ask: Question) -> Contribution:
         nodes = ask.level.nodes if ask.level else np.arange(model.trees if ask.grows else 0)
         found = {"rows": np.array([len(work.rows_of(int(node))) for node in nodes], np.int64), **sizes}
         if ask.grows and not sizes:
-            found["histograms"] = work.histograms(nodes)
+            found["histograms"] = work.histograms(nodes, ask.level is not None and ask.level.packed)
     site.progress()
     shown |= {"n": float(len(of.train)), "n_test": float(len(of.test))}
     return Contribution(Record({}, found), 1.0, sums, shown, Combine.SUM)
@@ -300,7 +302,7 @@ def _begun(work: Workspace, ask: Question, model: Any, rows: Observed) -> dict[s
         for tree in range(model.trees):  # those of several outputs have the same rows
             if place := tree % model.rules.parallel:
                 of_trees[tree] = of.train[drawn(keys, share, seed, f"{ask.round or 0} {place}")]
-    work.begin(objective.outputs, of_trees)
+    work.begin(objective.outputs, of_trees, of.train, _largest(objective, units, of))
     magnitudes: list[Array] = []
     hazard = None if times is None else times.hazard
 
@@ -318,6 +320,15 @@ def _begun(work: Workspace, ask: Question, model: Any, rows: Observed) -> dict[s
     at_once(partial(some, part) for part in _parts(of.train))
     work.grown = ask.forward.begun if ask.forward else ""
     return {} if units is not None else {"magnitudes": np.sum(magnitudes, axis=0)}
+
+
+def _largest(objective: Any, units: Array | None, of: Targets) -> tuple[int, int] | None:
+    """That |g| and h of a row can be in these units; None where they have no bound, or rows have weights."""
+    bounds = objective.bounds()
+    if units is None or of.weight is not None or any(bound is None for bound in bounds):
+        return None
+    g, h = (scales.largest(bound, int(unit)) for bound, unit in zip(bounds, units.min(axis=0), strict=True))
+    return g, h
 
 
 def _parts(rows: Array) -> list[Array]:
@@ -397,5 +408,6 @@ def _lost(ask: Question) -> Contribution:
         found["magnitudes"] = np.zeros((2 * len(ask.forward.base), scales.SIZE), np.int64)
     elif nodes:
         wide = ask.level.bins if ask.level else int(ask.forward.bins.starts[-1]) if ask.forward else 0
-        found["histograms"] = np.zeros((nodes, wide, 2), np.int64)
+        both = () if ask.level and ask.level.packed else (2,)
+        found["histograms"] = np.zeros((nodes, wide, *both), np.int64)
     return Contribution(Record({"lost": True}, found), 1.0, sums, combine=Combine.SUM)

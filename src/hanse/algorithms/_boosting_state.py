@@ -13,7 +13,7 @@ from hanse.algorithms._boosting_counts import Counting
 from hanse.algorithms._boosting_leaves import Leaves
 from hanse.algorithms._boosting_shap import Explain, Explained
 from hanse.algorithms._boosting_site import Base, Forward, Times, Units, adapter_of
-from hanse.boosting import risk, scales, shap
+from hanse.boosting import packed, risk, scales, shap
 from hanse.boosting.binning import Binning
 from hanse.boosting.growing import Growing, Rules
 from hanse.boosting.trees import Trees, none
@@ -111,27 +111,53 @@ def fresh(state: State) -> State:
     )
     units = None
     if all(bound is not None for bound in bounds):
-        # what a light row weighs is small beside the heaviest, so weights have all bits that there are
-        own = [scales.unit(b) if weight is None else scales.bounded(b * 2.0 ** (weight + scales.BITS)) for b in bounds]
+        if weight is None:
+            own = _packable(state) or tuple(map(scales.unit, bounds))
+        else:  # what a light row weighs is small beside the heaviest, so weights have all bits that there are
+            own = tuple(scales.bounded(bound * 2.0 ** (weight + scales.BITS)) for bound in bounds)
         units = np.tile(np.array(own, np.int32), (outputs, 1))
     times = None if state.times is None else Times(state.times.edges)
     return replace(state, growing=None, leaves=None, units=units, times=times)
 
 
-def most_bits(state: State) -> int:
-    """How many bits a row's gradient or Hessian has at most, in the units of this tree."""
+def _packable(state: State) -> tuple[int, int] | None:
+    """The units in which both sums of the fullest bin of all sites are one number; None where there are none. They
+    follow from the rows of all and not from where these lie, as all of a model has to."""
+    bounds, counting = state.adapter.objective.bounds(), state.counting
+    if counting.weight_unit is not None or any(bound is None for bound in bounds) or not counting.fullest:
+        return None
+    return scales.packable(bounds, counting.fullest)
+
+
+def largest(state: State) -> tuple[int, int]:
+    """How large a row's |gradient| and Hessian can be, in the units of this tree."""
     bounds = state.adapter.objective.bounds()
-    if state.counting.weight_unit is not None or any(bound is None for bound in bounds):
-        return scales.BITS
-    return max(map(scales.bits, bounds))
+    if state.counting.weight_unit is not None or state.units is None or any(bound is None for bound in bounds):
+        return 1 << scales.BITS, 1 << scales.BITS
+    g, h = (scales.largest(bound, int(unit)) for bound, unit in zip(bounds, state.units[0], strict=True))
+    return g, h
+
+
+def fullest(state: State) -> int | None:
+    """How many rows the fullest bin of the sites that grow this tree has; None where nobody knows, since one may grow
+    it that was not there when bins were counted."""
+    counted = state.took and {*state.took} <= {*state.counting.took}
+    return state.counting.fullest or None if counted else None
+
+
+def packs(state: State) -> bool:
+    """Whether both sums of a bin are one number (:mod:`hanse.boosting.packed`) inside this tree."""
+    return fullest(state) is not None and _packable(state) is not None
 
 
 def most(state: State) -> dict[str, int]:
-    """How large a number of a site's histograms can be inside a tree: of no more rows than the fullest bin has of all
-    sites. Nobody knows where a site grows the tree that was not counted."""
-    counting = state.counting
-    known = counting.fullest and {*state.took} <= {*counting.took}
-    return {"histograms": counting.fullest << most_bits(state)} if known else {}
+    """How large a number of the histograms of a site, and of all together, can be inside a tree: of no more rows than
+    the fullest bin has of all sites."""
+    rows = fullest(state)
+    if rows is None:
+        return {}
+    g, h = (rows * one for one in largest(state))
+    return {"histograms": packed.largest(g) if packs(state) else max(g, h)}
 
 
 def timed(times: Times, found: Mapping[str, Array], weight_unit: int | None) -> Times:

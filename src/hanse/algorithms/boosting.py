@@ -34,7 +34,7 @@ from hanse.algorithms import _boosting_counts, _boosting_leaves, _boosting_shap,
 from hanse.algorithms._boosting_leaves import Leaves
 from hanse.algorithms._boosting_site import Blank, Forward, Level, Question, Residuals, Times, adapter_of, answer
 from hanse.algorithms._boosting_state import State
-from hanse.boosting import edges, growing, objective, quantiles, scales
+from hanse.boosting import edges, growing, objective, packed, quantiles, scales
 from hanse.boosting.growing import Growing, Splits
 from hanse.boosting.trees import Trees, join, none
 from hanse.codec import encode
@@ -261,7 +261,7 @@ class ExactBoosting:
             counts=counts,
             arrays=arrays,
             sums=sums,
-            fault=partial(_fault, state.bins.starts, _boosting_state.most_bits(state)),
+            fault=partial(_fault, state.bins.starts, *_limits(state)),
             whole=grows,
             checkpoint=schedule.round % CHECKPOINT_EVERY == 0,
         )
@@ -294,10 +294,10 @@ class ExactBoosting:
         if state.bins is None:
             raise RunFailed("the edges of the bins are not settled")
         size, wide, round = len(grown.built), int(state.bins.starts[-1]), state.schedule.round + 1
-        after = _stamp(state.grown, grown.splits)
-        level, residuals = Level(grown.splits, state.grown, after, grown.built, wide), None
+        after, packs = _stamp(state.grown, grown.splits), _boosting_state.packs(state)
+        level, residuals = Level(grown.splits, state.grown, after, grown.built, wide, packs), None
         arrays: dict[str, tuple[str, tuple[int, ...]]]
-        arrays = {"rows": ("int64", (size,)), "histograms": ("int64", (size, wide, 2))}
+        arrays = {"rows": ("int64", (size,)), "histograms": ("int64", (size, wide) if packs else (size, wide, 2))}
         if state.leaves is not None:
             residuals = Residuals(state.leaves.sought, self._trees(state, grown)[1])
             arrays = {"ranks": ("int64", (len(state.leaves.sought.group), quantiles.WIDTH))}
@@ -305,7 +305,7 @@ class ExactBoosting:
         question = Question(None, level=level, residuals=residuals, weight_unit=unit, round=round)
         if state.whole:  # all go down again from the root
             forward = _boosting_state.everything(state)
-            whole = Level(grown.every_split, forward.begun, after, grown.built, wide)
+            whole = Level(grown.every_split, forward.begun, after, grown.built, wide, packs)
             question = replace(question, prepared=state.prepared, forward=forward, level=whole)
             question = replace(question, times=state.times, units=state.units)
         return Ask(
@@ -318,7 +318,7 @@ class ExactBoosting:
             arrays=arrays,
             sums={},
             most=_boosting_state.most(state),
-            fault=partial(_fault, state.bins.starts, _boosting_state.most_bits(state)),
+            fault=partial(_fault, state.bins.starts, *_limits(state)),
             whole=True,
             checkpoint=False,
         )
@@ -329,12 +329,13 @@ class ExactBoosting:
             raise RunFailed("the units of gradients and Hessians are not settled")
         rules, bins = state.rules, state.bins
         worth = np.repeat(np.ldexp(1.0, state.units), rules.parallel, axis=0)
-        found = gathered.sum()
-        if not growing.consistent(before, found["histograms"]):
-            raise Unusable({a.node: "the sums of all sites are more than those above" for a in gathered.answers})
+        sums = gathered.sum()["histograms"]
+        sums = packed.unpacked(sums) if sums.ndim == 2 else sums
+        if wrong := growing.inconsistent(before, sums, bins):
+            raise Unusable({a.node: f"the sums of all sites {wrong}" for a in gathered.answers})
         first = state.growing is None
         stamp = state.grown if first else _stamp(state.grown, before.splits)
-        now = growing.grown(before, found["histograms"], worth, bins, rules, state.schedule.round)
+        now = growing.grown(before, sums, worth, bins, rules, state.schedule.round)
         state = replace(state, growing=now, grown=stamp)
         if not now.done:
             return state if first else replace(state, schedule=state.schedule.noted(None))
@@ -441,25 +442,34 @@ ALGORITHM = Typed(ExactBoosting(), State, Question)
 # ---------------------------------------------------------------- parts
 
 
-def _fault(starts: Array, bits: int, arrays: Mapping[str, Array]) -> str:
+def _limits(state: State) -> tuple[tuple[int, int], int | None]:
+    """What :func:`_fault` holds histograms against."""
+    return _boosting_state.largest(state), _boosting_state.fullest(state)
+
+
+def _fault(starts: Array, largest: tuple[int, int], fullest: int | None, arrays: Mapping[str, Array]) -> str:
     """What is wrong with the histograms of one site; "" if nothing is. (The rows it names are held against what it
     declared beside this.)
 
     Args:
         starts: (f + 1,) where the bins of each column begin.
-        bits: of the largest number that a row can have.
+        largest: that |g| and h of a row can be.
+        fullest: most rows of a bin; None: nobody knows.
     """
     if "histograms" not in arrays:
         return scales.below(arrays, ("ranks", "at_risk", "happened", "magnitudes"))
     sums, rows = np.asarray(arrays["histograms"]), np.asarray(arrays["rows"])
-    most, flat = np.minimum(rows, 1 << 62 - bits) << bits, sums.reshape(len(sums), -1)
-    if (flat.max(axis=1, initial=0) > most).any() or (flat.min(axis=1, initial=0) < -most).any():
-        return "its histograms hold sums that its rows cannot have at this scale"
-    if sums[:, :, 1].min(initial=0) < 0:
+    parts = (sums >> 32, sums & packed.MOST[1]) if sums.ndim == 2 else (sums[:, :, 0], sums[:, :, 1])
+    for part, one in zip(parts, largest, strict=True):
+        most = np.minimum(rows, min(fullest or 1 << 62, (1 << 62) // one)) * one
+        if (part.max(axis=1, initial=0) > most).any() or (part.min(axis=1, initial=0) < -most).any():
+            return "its histograms hold sums that its rows cannot have at this scale"
+    if parts[1].min(initial=0) < 0:
         return "its histograms hold Hessians below 0"
-    totals = np.add.reduceat(sums, starts[:-1], axis=1)
-    if (totals != totals[:, :1]).any():
-        return "its histograms do not add up: the sums over the bins of one column are not those of another"
+    for part in parts:
+        totals = np.add.reduceat(part, starts[:-1], axis=1)
+        if (totals != totals[:, :1]).any():
+            return "its histograms do not add up: the sums over the bins of one column are not those of another"
     return ""
 
 

@@ -11,9 +11,12 @@ from hanse.messages import Array
 
 
 def add_pair(sums: Array, place: np.uintp, gradient: np.int64, hessian: np.int64) -> None:
-    """Adds both to their place."""
-    sums[place, 0] += gradient
-    sums[place, 1] += hessian
+    """Adds both to their place, (places, 2), or (places,) as :mod:`hanse.boosting.packed` has them."""
+    if sums.ndim == 1:
+        sums[place] += (gradient << 32) + hessian
+    else:
+        sums[place, 0] += gradient
+        sums[place, 1] += hessian
 
 
 def look_ahead(array: Array, row: np.uintp, column: np.uintp | int) -> None:
@@ -23,7 +26,8 @@ def look_ahead(array: Array, row: np.uintp, column: np.uintp | int) -> None:
 @functools.cache
 def known_to_numba() -> None:
     """From now on :func:`add_pair` in a compiled loop is one addition: both sums of a place lie next to each other, so
-    they are read, added to and written as one vector, which numba's compiler does not see. And :func:`look_ahead` has
+    they are read, added to and written as one vector, which numba's compiler does not see; where they are one number,
+    that is made once a row and not once a column. And :func:`look_ahead` has
     the processor bring that place into its caches beside its work, as it does by itself only for places in a row."""
     from llvmlite import ir
     from numba import types
@@ -52,8 +56,12 @@ def known_to_numba() -> None:
         def one(sums: Any, place: Any, gradient: Any, hessian: Any) -> None:
             add(sums, place, gradient, hessian)  # type: ignore[call-arg]
 
-        wanted = (types.Array(types.int64, 2, "C"), types.uint64, types.int64, types.int64)
-        return one if (sums, place, gradient, hessian) == wanted else None
+        def together(sums: Any, place: Any, gradient: Any, hessian: Any) -> None:
+            sums[place] += (gradient << 32) + hessian
+
+        ways = {types.Array(types.int64, 2, "C"): one, types.Array(types.int64, 1, "C"): together}
+        fits = (place, gradient, hessian) == (types.uint64, types.int64, types.int64)
+        return ways.get(sums) if fits else None
 
     @intrinsic
     def fetch(typing: Any, array: Any, row: Any, column: Any) -> Any:

@@ -143,13 +143,18 @@ def roots(trees: int, bins: Binning) -> Growing:
     return Growing(nodes, np.arange(trees, dtype=np.int32), none, none, np.zeros((0, 0, 2), np.int64))
 
 
-def consistent(growing: Growing, sums: Array) -> bool:
-    """Whether the histograms that were asked for can be parts of those above: no Hessian that is left is below 0."""
+def inconsistent(growing: Growing, sums: Array, bins: Binning) -> str:
+    """Why the histograms that were asked for cannot be those of any rows, or no parts of those above; "" if they can:
+    all columns have the same sums, and no Hessian that is left is below 0."""
+    totals = np.add.reduceat(sums, bins.starts[:-1], axis=1) if len(bins.count) else sums[:, :0]
+    if (totals != totals[:, :1]).any():
+        return "do not add up: those over the bins of one column are not those of another"
     nodes = growing.nodes
-    if not nodes.depth[growing.built].any():
-        return True
-    over = _above(growing)
-    return all(bool((growing.histograms[i, :, 1] >= own[:, 1]).all()) for i, own in zip(over, sums, strict=True))
+    if nodes.depth[growing.built].any():
+        over = _above(growing)
+        if any((growing.histograms[i, :, 1] < own[:, 1]).any() for i, own in zip(over, sums, strict=True)):
+            return "are more than those above"
+    return ""
 
 
 def grown(growing: Growing, sums: Array, scales: Array, bins: Binning, rules: Rules, round: int) -> Growing:

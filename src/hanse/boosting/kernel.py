@@ -103,7 +103,8 @@ def add_up(bins: Array, pairs: Array, rows: Array, low: Array, high: Array, star
         rows: int32.
         low, high: (nodes,) int64, where the rows of each stand.
         starts: (f + 1,) uint64, where the bins of each column begin in the sums of a node.
-        sums: (nodes, bins of all columns, 2) int64, added to.
+        sums: (nodes, bins of all columns, 2) int64, added to; or (nodes, bins of all columns), in which both are one
+            number (:mod:`hanse.boosting.packed`): half the memory and two thirds of the time.
     """
     columns, first = np.uintp(bins.shape[1]), np.uintp(0)
     line = np.uintp(64 // bins.itemsize)

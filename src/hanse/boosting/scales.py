@@ -3,9 +3,10 @@
 A number v with |v| <= 2^e becomes the whole number nearest to v / 2^(e - 30), which 31 bits and a sign hold; 2^32 of
 them add up in 64 bits. The exponent e is the same at all sites: it is known where a gradient has a bound; else the
 sites count their rows by the exponent of |v|, and the largest that is found is that of all rows. Bounded ones are told
-apart as float32 tells those just below 1 apart, so that sums of four bytes in place of five travel: each is off by at
-most 2^-25. XGBoost holds small ones finer. Where every row begins with the same small g and h, as where one class is
-seldom, these are off alike: of a share of 10^-4 by 3 in 10,000, of 10^-5 by 3 in 1,000.
+apart as float32 tells those just below 1 apart, or coarser by as much as it takes that both sums of the fullest bin of
+all sites are one number of 64 bits (:mod:`hanse.boosting.packed`), but no coarser than 2^-19: each is off by at most
+2^-25, or 2^-20. XGBoost holds small ones finer. Where every row begins with the same small g and h, as where one class
+is seldom, these are off alike: of a share of 10^-4 by 3 in 10,000 in units of 2^-24, by 1 in 100 in those of 2^-19.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from hanse.boosting import packed
 from hanse.errors import DataError
 from hanse.messages import Array
 
 BITS = 30
 FINEST = -24  # exponent of the unit of bounded numbers, where it is larger than what their bound allows
+COARSEST = -19  # the same where it is chosen so that sums fit: one in 10,000 is told to 1 %
 LOWEST, HIGHEST = -160, 160  # exponents that are told apart; float32 numbers have those from -148 to 128
 SIZE = HIGHEST - LOWEST + 1
 
@@ -64,13 +67,35 @@ def unit(bound: float) -> int:
     return max(bounded(bound), FINEST)
 
 
-def bits(bound: float) -> int:
-    """How many bits those of numbers from -``bound`` to ``bound`` have in units of :func:`unit`.
+def largest(bound: float, exponent: int) -> int:
+    """What numbers from -``bound`` to ``bound`` are at most in units of 2^``exponent``.
 
-    >>> bits(1.0), bits(0.25), bits(3.0), bits(1000.0)
-    (24, 22, 26, 30)
+    >>> largest(1.0, -24) == 1 << 24, largest(0.9, -2)
+    (True, 4)
     """
-    return bounded(bound) + BITS - unit(bound)
+    return math.ceil(math.ldexp(bound, -exponent))
+
+
+def packable(bounds: Sequence[float], rows: int) -> tuple[int, int] | None:
+    """The exponents of the units of gradients and Hessians of at most ``bounds``, no smaller than :func:`unit`, in
+    which both sums of so many ``rows`` are one number (:func:`hanse.boosting.packed.fits`); None where they would be
+    coarser than :data:`COARSEST`.
+
+    Args:
+        rows: of the fullest bin of all sites, however they lie there.
+
+    >>> packable((1.0, 0.25), 100), packable((1.0, 0.25), 1954), packable((1.0, 0.25), 4095)
+    ((-24, -24), (-20, -23), (-19, -22))
+    >>> packable((1.0, 0.25), 4096), packable((1000.0, 250.0), 100)
+    (None, None)
+    """
+    found = []
+    for bound, most in zip(bounds, packed.MOST, strict=True):
+        exponent = unit(bound)
+        while exponent <= COARSEST and rows * largest(bound, exponent) > most:
+            exponent += 1
+        found.append(exponent)
+    return (found[0], found[1]) if max(found) <= COARSEST else None
 
 
 def binned(place: Array, size: int, values: Array | None = None) -> Array:

@@ -3,8 +3,9 @@
 There are three ways, and an array's type and size say which:
 
 - **whole** numbers (integers, booleans) are themselves, in one word of 64 bits. Their sum is exact. Many of them, of
-  which it is known how large one can be, are in words of 48, 40 or 32 bits, as few as those of all nodes need. What is
-  of 48 and 40 is computed with in words of 64, of which these are the lowest, and travels as these alone (:func:`cut`).
+  which it is known how large the sum of all nodes can be, are in words of 48, 40 or 32 bits, as few as it needs. What
+  is of 48 and 40 is computed with in words of 64, of which these are the lowest, and travels as these alone
+  (:func:`cut`).
 - **digits**, for arrays of up to 65,536 floating-point numbers: x = Σ_i d_i 2^(48 i - f), each d_i in a word of 64 bits
   with the sign of x and |d_i| < 2⁴⁸, so that up to 2¹⁴ of them add without a carry. Six digits (up to 1024
   numbers) hold |x| < 2¹⁶⁰ to 2⁻¹²⁸, three hold |x| < 2⁷² to 2⁻⁷²: sums of squares and a gradient that is nearly zero
@@ -95,7 +96,7 @@ def code(
         all_rows: of all these nodes.
         bits: of a word of a large array.
         range: of a large array, the largest number of a mean; a sum may be that, times the rows of the node.
-        most: of whole numbers, how large one of a node can be, either way; None: nobody knows.
+        most: of whole numbers, how large one of a node and of the sum of all can be, either way; None: nobody knows.
 
     >>> small, large = (code(np.dtype("float64"), (size,), 10, 100, 1000) for size in (5, 10**6))
     >>> small.words, large.words, large.fraction
@@ -105,10 +106,9 @@ def code(
         raise ConfigError(f"a secure sum is of 1 to {MOST_NODES} nodes, not {nodes}")
     size = math.prod(shape)
     if dtype.kind in "iub":
-        if most is not None and size >= LEAST:
-            fits = [bits for bits in _NARROW if nodes * most < 1 << (bits - 1)]
-            if fits:
-                return Code(dtype, shape, 1, fits[0], 0, most)
+        if most is not None and most < 1 << 63:
+            narrow = _NARROW if size >= LEAST else ()
+            return Code(dtype, shape, 1, next((bits for bits in narrow if most < 1 << (bits - 1)), 64), 0, most)
         return Code(dtype, shape, 1, 64, 0, ((1 << 63) - 1) // nodes)  # an int: compared exactly
     for few, digits, fraction in _DIGITS:
         if size <= few:
