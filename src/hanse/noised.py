@@ -50,6 +50,7 @@ class Noised:
         kinds: of columns that it takes; None: all.
         of_all: whether it may be asked without a column, of all rows; ``column`` is None then.
         beside: the setting that names a second column; ``observe`` gets both then, as a pair.
+        notes: of what ``value`` told, sentences about what is odd with the rows; no more is known of them.
     """
 
     observe: Callable[[Any, Array, Options], Array]
@@ -59,6 +60,7 @@ class Noised:
     kinds: frozenset[ColumnKind] | None = None
     of_all: bool = False
     beside: str = ""
+    notes: Callable[[Any], Sequence[str]] = lambda value: ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,3 +190,9 @@ def told(question: Sequence[NoisedEntry], sums: Array, deviation: float) -> list
         value, interval = entry.value(part, deviation * entry.sensitivity)
         found.append({"stat": entry.stat, "column": entry.column, "value": value, "interval": interval})
     return found
+
+
+def notes(question: Sequence[NoisedEntry], rows: Sequence[Mapping[str, Json]]) -> list[str]:
+    """What people should know of what :func:`told` says."""
+    pairs = zip(question, rows, strict=True)
+    return [f"{entry.stat} of {entry.column}: {said}" for entry, row in pairs for said in entry.of.notes(row["value"])]

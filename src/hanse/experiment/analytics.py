@@ -187,7 +187,8 @@ class FederatedAnalytics:
         run_id = self.backend.propose(config)
         self.requests += 1
         result = wait(self.backend, run_id, config.num_rounds, progress=False)
-        return noisy.read(result, self.backend.configuration(run_id), len(self._datasets()))
+        columns = {node: list(dataset.get("columns") or ()) for node, dataset in self._datasets().items()}
+        return noisy.read(result, self.backend.configuration(run_id), columns)
 
     # ------------------------------------------------------------ by name
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from hanse import noised, protection
@@ -10,23 +10,29 @@ from hanse.config import RunConfig
 from hanse.errors import ConfigError
 from hanse.experiment.listing import Listing
 from hanse.experiment.results import Result
+from hanse.features import canonical
 from hanse.messages import Json
 from hanse.privacy.guarantee import CENTRAL, DISTRIBUTED, Guarantee
 from hanse.privacy.release import deviation_of
+from hanse.rough import some
 
 
 class NoisyAnswers(Listing):
     """A row for each statistic: what, of which column, its value with noise, and the interval of that noise (95 %).
 
-    ``guarantee`` is what was promised to the rows, and ``nodes`` whose rows they are."""
+    ``guarantee`` is what was promised to the rows, ``nodes`` whose rows they are, and ``notes`` whose are not among
+    them."""
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]], guarantee: Guarantee, nodes: Sequence[str]) -> None:
-        super().__init__(rows, ("stat", "column", "value", "interval"))
+    def __init__(
+        self, rows: Sequence[Mapping[str, Any]], guarantee: Guarantee, nodes: Sequence[str], notes: Sequence[str] = ()
+    ) -> None:
+        super().__init__(rows, ("stat", "column", "value", "interval"), notes=notes)
         self.guarantee, self.nodes = guarantee, tuple(nodes)
 
     def to_json(self) -> dict[str, Json]:
-        """The rows, what was promised to whom, and whose rows they are."""
-        return {"values": [dict(row) for row in self], "privacy": self.guarantee.to_json(), "nodes": list(self.nodes)}
+        """The rows, what was promised to whom, whose rows they are, and notes."""
+        told: dict[str, Json] = {"values": [dict(row) for row in self], "privacy": self.guarantee.to_json()}
+        return {**told, "nodes": list(self.nodes), "notes": list(self.notes)}
 
     def plot(self) -> Any:
         """There is no picture of them. Raises ``ConfigError``."""
@@ -63,14 +69,23 @@ def settings(asked: Mapping[str, Any], mode: str, privacy: Mapping[str, Json]) -
     }
 
 
-def read(result: Result, config: RunConfig, nodes: int) -> NoisyAnswers:
-    """The statistics of a run over so many nodes."""
+def read(result: Result, config: RunConfig, columns: Mapping[str, Collection[str]]) -> NoisyAnswers:
+    """The statistics of a run.
+
+    Args:
+        columns: node to those of its dataset, of all nodes that were asked.
+    """
     data, question = result.record.data, noised.entries(config.model_options["items"])
-    promised = protection.of(config, nodes)
+    promised = protection.of(config, len(columns))
     if promised is None:
         raise ConfigError("this run promised no differential privacy, so its numbers have no noise")
-    sums = result.record.arrays["sums"]
+    sums, took = result.record.arrays["sums"], list(data["took"])
     each = deviation_of(promised, noised.sensitivity(question), sums.size)
-    noises = 1 if promised.mode == CENTRAL else len(data["took"])
+    noises = 1 if promised.mode == CENTRAL else len(took)
     rows = noised.told(question, sums, each * noises**0.5)
-    return NoisyAnswers(rows, promised, data["took"])
+    why = {row["node"]: row["reason"] for row in result.failures}
+    notes = [f"{node} is not in these numbers: {why.get(node, 'it gave none')}" for node in columns if node not in took]
+    for name in sorted({name for entry in question for name in entry.columns}):
+        if lacking := [node for node in took if name not in canonical(columns.get(node, (name,)))]:
+            notes.append(f"{some(lacking)} has no column {name!r}, and no row in what is told of it")
+    return NoisyAnswers(rows, promised, took, [*notes, *noised.notes(question, rows)])

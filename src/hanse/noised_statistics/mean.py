@@ -1,5 +1,11 @@
 """Σ x / n, as middle + half width · S / n, where S sums how far values are from the middle of the ``range``, in half
-widths: so one row changes S by at most 1, as it does n."""
+widths: so one row changes S by at most 1, as it does n.
+
+The interval is Fieller's: with noise of deviation σ in both, it holds each r for which |S - r n| ≤ 1.96 σ √(1 + r²),
+however few rows there are.
+
+References: Fieller 1954, "Some problems in interval estimation", Journal of the Royal Statistical Society B 16.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +31,10 @@ def value(sums: Array, deviation: float, options: Options) -> tuple[Json, Json]:
     middle, half, (n, total) = (low + high) / 2, (high - low) / 2, (float(v) for v in sums)
     if n < 3 * deviation:  # as likely noise as rows
         return None, [low, high]
-    share = total / n
-    off = Z * half * deviation * math.sqrt(1 + share**2) / n
-    found = min(high, max(low, middle + half * share))
-    return found, [max(low, found - off), min(high, found + off)]
+    noise = (Z * deviation) ** 2
+    centre, off = n * total, math.sqrt(noise * (n * n + total * total - noise))
+    found, *ends = (middle + half * r for r in (total / n, *((centre + s * off) / (n * n - noise) for s in (-1, 1))))
+    return min(high, max(low, found)), [min(high, max(low, end)) for end in ends]
 
 
 NOISED = Noised(

@@ -1,4 +1,9 @@
-"""Where the counts of equal ``bins`` of the ``range``, added up, reach the levels ``at``."""
+"""Where the counts of equal ``bins`` of the ``range``, added up, reach the levels ``at``.
+
+With B_j the noised count below edge j of k bins, B_k = n, and noise of deviation σ in each bin, B_j - q n has the
+deviation σ √(j (1 - q)² + (k - j) q²). The interval of a quantile holds the bins at whose lower edge this is not
+certainly above 0 (by 1.96 deviations) nor at their upper one below it, and all bins between these.
+"""
 
 from __future__ import annotations
 
@@ -25,29 +30,21 @@ SETTINGS = {
 
 
 def value(sums: Array, deviation: float, options: Options) -> tuple[Json, Json]:
-    """Where cumulated counts cross the level, within the bin as on a line; the interval takes the noise of all bins
-    below it and of the total, and the width of a bin."""
-    (low, high), levels, size = options["range"], options["at"], len(sums)
-    edges = np.linspace(low, high, size + 1)
-    below = np.concatenate([[0.0], np.cumsum(sums)])
-    total = float(below[-1])
-    if total < 3 * deviation * math.sqrt(size):
-        return [None] * len(levels), [[low, high] for _ in levels]
-    rising = np.maximum.accumulate(np.clip(below, 0.0, None))
-
-    def at(count: float) -> float:
-        place = int(np.clip(np.searchsorted(rising, count) - 1, 0, size - 1))
-        step = rising[place + 1] - rising[place]
-        inside = (count - rising[place]) / step if step > 0 else 0.5
-        return float(edges[place] + min(1.0, max(0.0, inside)) * (edges[place + 1] - edges[place]))
-
-    found, spans, width = [], [], float(edges[1] - edges[0])
-    for level in levels:
-        count = level * total
-        many = max(1.0, (at(count) - low) / width)
-        off = Z * deviation * math.sqrt(many * (1 - level) ** 2 + (size - many) * level**2)
-        found.append(at(count))
-        spans.append([max(low, at(count - off) - width), min(high, at(count + off) + width)])
+    """Where cumulated counts cross the level, on a line within the bin: halfway between the first crossing and the last
+    one, as noise makes several."""
+    (low, high), size = options["range"], len(sums)
+    edges, below = np.linspace(low, high, size + 1), np.concatenate([[0.0], np.cumsum(sums)])
+    if below[-1] < 3 * deviation * math.sqrt(size):
+        return [None] * len(options["at"]), [[low, high] for _ in options["at"]]
+    found, spans, bins = [], [], np.arange(size + 1)
+    for level in options["at"]:
+        over = below - level * below[-1]
+        crossed = np.flatnonzero((over[:-1] < 0) & (over[1:] >= 0))[[0, -1]]
+        inside = -over[crossed] / (over[crossed + 1] - over[crossed])
+        found.append(float((edges[crossed] + inside * (edges[crossed + 1] - edges[crossed])).mean()))
+        off = Z * deviation * np.sqrt(bins * (1 - level) ** 2 + (size - bins) * level**2)
+        held = np.flatnonzero((over[:-1] <= off[:-1]) & (over[1:] >= -off[1:]))
+        spans.append([float(edges[held[0]]), float(edges[held[-1] + 1])])
     return found, spans
 
 
