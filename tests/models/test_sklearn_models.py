@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -204,3 +208,29 @@ def test_sgd_with_balanced_classes_needs_no_class_to_be_present() -> None:
     model = find("models", "sgd_classifier").build(THREE, {"class_weight": "balanced"})
     found = train(model, model.init(np.random.default_rng(0)), X[y == 1], y[y == 1])
     assert np.isfinite(found["coef"]).all()
+
+
+def test_forests_that_grow_in_threads_leave_the_warning_filters_of_the_process_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """scikit-learn sets them for each tree and puts them back; where others had set them meanwhile, none were left, and
+    each tree warned."""
+    grown = find("models", "random_forest").build(BINARY, {})
+    X, y = rows("binary", 30)
+    before = list(warnings.filters)
+    interval = sys.getswitchinterval()
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    try:
+        sys.setswitchinterval(1e-5)
+        with ThreadPoolExecutor(4) as pool:
+            trees = list(pool.map(lambda seed: _grown(grown, X, y, seed), range(8)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert list(warnings.filters) == before
+    assert all(len(forest["size"]) == 12 for forest in trees)
+
+
+def _grown(model: Any, X: Any, y: Any, seed: int) -> Any:
+    forest = model.grow(12, X, y, np.random.default_rng(seed), min_leaf=1, progress=lambda: None)
+    model.predict(forest, X)
+    return forest

@@ -6,12 +6,17 @@ a class give it the share zero. A forest is rebuilt through the state of scikit-
 class, after the arrays have been proven to be trees; nothing is unpickled. Missing values are NaN
 and go where each tree learned to send them.
 
+Each tree of scikit-learn's is grown, and asked, under warning filters that are set for it and put back; those of a
+process are one list, so the sites of a simulation, which are threads, take turns: else what was put back last stayed,
+and the process had none of its filters any more.
+
 Options have scikit-learn's names. ``n_estimators`` (default 100) is the size of the whole forest over
 all rounds and sites. Leaves hold at least the node's own ``minimum_count`` rows.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,6 +62,7 @@ SETTINGS = {
     ),
 }
 _PER_TREE = ("size",)
+_TURN = threading.Lock()
 
 
 class Forest:
@@ -98,7 +104,8 @@ class Forest:
         forest.n_estimators = 0
         while forest.n_estimators < count:  # in small batches, to show life
             forest.n_estimators = min(count, forest.n_estimators + 10)
-            forest.fit(X, y)
+            with _TURN:
+                forest.fit(X, y)
             progress()
         parts = [
             self.empty(),
@@ -112,9 +119,10 @@ class Forest:
     def predict(self, trees: Mapping[str, Array], X: Array) -> Array:
         """As :meth:`hanse.model.Model.predict`; at least one tree and one row."""
         forest = self.estimator(trees, np.arange(len(self.task.classes)))
-        if self.task.predicts == NUMBER:
-            return np.asarray(forest.predict(X), np.float64)
-        return positive(forest.predict_proba(X), self.task)
+        with _TURN:
+            if self.task.predicts == NUMBER:
+                return np.asarray(forest.predict(X), np.float64)
+            return positive(forest.predict_proba(X), self.task)
 
     def too_many(self, trees: Mapping[str, Array], most: int, rows: float) -> str:
         """What is too much of ``most`` trees of so many rows; see :func:`hanse.learning.ensembles.too_many`."""
