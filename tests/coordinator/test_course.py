@@ -89,6 +89,36 @@ def test_an_evaluation_counts_for_the_round_whose_model_it_evaluated() -> None:
     assert [r.public()["sites"]["a"]["loss"] for r in course.views(steps)] == [0.9, 0.5, 0.3]
 
 
+def test_what_all_sites_together_have_not_is_no_mean_of_those_that_have_it() -> None:
+    """One site predicts no number, so there is no loss and no AUC; those of the other were told as the federation's."""
+    parts = {"a": (1, 10, {"loss": 0.3, "auc": 0.9, "accuracy": 0.8}), "b": (1, 30, {"accuracy": 0.1})}
+    known = {"loss": None, "auc": None, "accuracy": 0.275, "invalid": 25}
+    [view] = course.views([step(0, 1, parts, known)])
+    assert [view.public()[name] for name in ("loss", "auc", "accuracy")] == [None, None, 0.275]
+    [view] = course.views([step(0, 1, parts, {"n": 0, "loss": None, "implausible": True})])
+    assert [view.public()[name] for name in ("loss", "auc", "accuracy")] == [None] * 3
+
+
+def test_trends_are_by_rounds_and_of_the_same_sites() -> None:
+    def measured(round: int, accuracy: float | None, **more: Any) -> dict[str, Any]:
+        return step(round, round, {"a": (1, 10, {})}, {"accuracy": accuracy, "loss": accuracy, **more})
+
+    every_third = [measured(r, 0.5 + r / 100 if r % 3 == 1 else None) for r in range(1, 11)]
+    found = training_metrics.metrics(every_third)
+    assert found["convergence_metrics"]["accuracy_trend"] == pytest.approx(0.1)  # 0.01 a round; it was told as 0.3
+    some = {"answered": 1, "of": 2, "which": "x"}
+    other = [measured(1, 0.9, sites=some), measured(2, 0.95, sites=some), *(measured(r, 0.6) for r in (3, 4, 5, 6))]
+    found = training_metrics.metrics(other)
+    assert found["accuracy"] == [0.9, 0.95, 0.6, 0.6, 0.6, 0.6]
+    assert found["convergence_metrics"] == {
+        "accuracy_trend": 0,
+        "loss_trend": 0,
+        "convergence_rate": 0,
+        "stability": None,  # of four
+    }
+    assert training_metrics.metrics(other[:4])["convergence_rate"] is None
+
+
 def test_failed_steps_and_preparation_are_no_rounds() -> None:
     steps = [step(0, None, {"a": (1, 1, {"n": 5.0})}), step(1, 1, {}, status="failed", failures={"a": "x"}), *TWO]
     assert [r.round for r in course.views(steps)] == [1, 2]

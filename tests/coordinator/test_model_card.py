@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hanse.coordinator import model_card
+from hanse.store.models import ModelVersion
 from hanse.table import Column, Table
 
 from .federation import PROBE, Federation
@@ -109,3 +110,24 @@ def test_what_one_way_hides_another_may_show(ways: dict[str, str], told: str) ->
     content = {"gathering": ways, "transforms": [], "datasets": {"a": {}, "b": {}, "c": {}}}
     bundle: Any = SimpleNamespace(content=content, config=SimpleNamespace(privacy=None))
     assert model_card._protection(bundle)["single contributions"] == told
+
+
+def test_it_tells_the_figures_of_the_model_that_was_taken() -> None:
+    """A run that ended early takes an earlier model; the card told the figures of the last one that was trained."""
+
+    def version(number: int, round: int, loss: float) -> ModelVersion:
+        return ModelVersion("r", number, round, "ab", 1, {"loss": loss}, 0.0)
+
+    def measured(step: int, round: int, metrics: dict[str, Any]) -> dict[str, Any]:
+        return {"step": step, "round": None, "metrics": {"evaluated_round": round, **metrics}}
+
+    steps = [measured(0, 1, {"loss": 0.5, "c_index": 0.7}), measured(1, 2, {"loss": 0.75, "c_index": 0.6})]
+    told = model_card._measured([version(1, 1, 0.5), version(2, 2, 0.75), version(3, 1, 0.5)], steps)
+    assert "After round 1, on rows that were held out at each site:" in told
+    assert "| loss | 0.5 |" in told
+    assert "| c\\_index | 0.7 |" in told
+    assert "least loss" not in told
+    some = [measured(0, 1, {"loss": 0.5, "d2": 0.25, "sites": {"answered": 2, "of": 9, "which": "x"}})]
+    told = model_card._measured([version(1, 1, 0.5)], some)
+    assert "on rows that were held out at 2 of 9 sites:" in told
+    assert "| d2 | 0.25 |" in told

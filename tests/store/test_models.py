@@ -38,6 +38,17 @@ def test_absent_metrics_are_null(store: Store, running: str) -> None:
     assert difference(*store.models.list(running)) == Difference(None, None, 8, None)
 
 
+def test_versions_that_were_measured_on_other_sites_are_not_compared(store: Store, running: str) -> None:
+    for place, sites in enumerate(
+        (None, {"answered": 1, "of": 2, "which": "x"}, {"answered": 1, "of": 2, "which": "x"})
+    ):
+        told = {"loss": 1.0 - place / 4, "accuracy": 0.5} | ({"sites": sites} if sites else {})
+        store.models.add(running, put(store, 1), round=place, metrics=told)
+    every, some, same = store.models.list(running)
+    assert difference(every, some) == Difference(None, None, 0, 1)
+    assert difference(some, same) == Difference(0.0, 0.25, 0, 1)
+
+
 def test_what_is_missing(store: Store, running: str) -> None:
     sha = put(store, 1)
     for call in (

@@ -68,7 +68,8 @@ def number(value: Json) -> float | None:
 def views(steps: Steps) -> list[RoundView]:
     """The training rounds in order. A step that evaluated an earlier round's model (``evaluated_round``
     in its metrics) gives its numbers to that round; round 0 is the model before any training, and is
-    left out unless it was evaluated."""
+    left out unless it was evaluated. Where a step tells no loss, accuracy or AUC of all sites, it is the mean of
+    theirs; one that it tells as null is not defined, and no mean of the sites that have one."""
     found: dict[int, RoundView] = {}
     for step in steps:
         if step.get("status", "ok") != "ok":
@@ -97,7 +98,7 @@ def views(steps: Steps) -> list[RoundView]:
             view.sites = metrics.get("sites") if isinstance(metrics.get("sites"), Mapping) else None
             view.evaluated.update({n: dict(p.get("metrics") or {}) for n, p in participants.items()})
             for name in CURVES:
-                if number(view.metrics.get(name)) is None:
+                if name not in view.metrics and not view.metrics.get("implausible"):  # an algorithm that tells no whole
                     view.metrics[name] = weighted_mean(participants, name)
             view.spread.update(spread(participants))
     return [view for _, view in sorted(found.items())]

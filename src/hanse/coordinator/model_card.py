@@ -18,7 +18,7 @@ from hanse.messages import Json
 from hanse.registry import find, names
 from hanse.store.models import ModelVersion, best_of
 
-_FIGURES = ("loss", "accuracy", "auc", "rmse", "mae", "r2")
+_FIGURES = ("loss", "accuracy", "auc", "c_index", "rmse", "mae", "r2", "d2")
 _SHOWN = 50  # features and settings that are named one by one
 
 
@@ -73,14 +73,16 @@ def _measured(versions: Sequence[ModelVersion], steps: course.Steps) -> str:
     views = [view for view in course.views(steps) if course.number(view.metrics.get("loss")) is not None]
     if not views:
         return "It was not measured: no rows were held out."
-    last, best = views[-1], best_of(versions)
+    own = [view for view in views if view.round == versions[-1].round]  # a run may end with an earlier model
+    last, best = (own or views)[-1], best_of(versions)
     rows = []
     for name in _FIGURES:
         value, spread = course.number(last.metrics.get(name)), last.spread.get(name)
         if value is not None:
             over = f"{spread['min']:.4g} to {spread['max']:.4g}" if spread else ""
             rows.append([name, f"{value:.4g}", over])
-    told = [f"After round {last.round}, on rows that were held out at each site:"]
+    some = f"{last.sites.get('answered')} of {last.sites.get('of')} sites" if last.sites else "each site"
+    told = [f"After round {last.round}, on rows that were held out at {some}:"]
     told.append(_table(("metric", "all sites", "over sites"), rows))
     if best is not None and best is not versions[-1] and best.round != last.round:
         told.append(f"The version of the least loss is {best.version}, of round {best.round}.")

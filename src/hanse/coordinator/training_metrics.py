@@ -13,15 +13,17 @@ from hanse.messages import Json
 
 
 def trend(values: Sequence[float | None]) -> float | None:
-    """Mean change from round to round times ten, limited to [-1, 1]; None below two values.
+    """Mean change from round to round times ten, limited to [-1, 1]; None below two values. ``values`` has one for each
+    round, None where it was not measured.
 
-    >>> round(trend([0.5, 0.55, 0.6, 0.65, 0.7, 0.72, 0.75]), 4)
-    0.4167
+    >>> round(trend([0.5, 0.55, 0.6, 0.65, 0.7, 0.72, 0.75]), 4), round(trend([0.5, None, 0.6, None, 0.7]), 4)
+    (0.4167, 0.5)
     """
-    known = [v for v in values if v is not None]
+    known = [(place, v) for place, v in enumerate(values) if v is not None]
     if len(known) < 2:
         return None
-    return max(-1.0, min(1.0, 10 * (known[-1] - known[0]) / (len(known) - 1)))
+    (first, before), (last, now) = known[0], known[-1]
+    return max(-1.0, min(1.0, 10 * (now - before) / (last - first)))
 
 
 def convergence_rate(accuracies: Sequence[float | None]) -> float | None:
@@ -47,17 +49,27 @@ def stability(accuracies: Sequence[float | None]) -> float | None:
 
 
 def trends(rounds: Sequence[RoundView]) -> dict[str, Json]:
-    """FLOPY-NET's ``convergence_metrics`` of the rounds that trained; {} below two."""
+    """FLOPY-NET's ``convergence_metrics`` of the rounds that trained, as far as they were measured on the same sites as
+    the latest that was; {} below two."""
     trained = [view for view in rounds if view.round > 0 and view.clients]
     if len(trained) < 2:
         return {}
-    accuracy = [number(view.metrics.get("accuracy")) for view in trained]
+    accuracy, loss = alike(trained, "accuracy"), alike(trained, "loss")
     return {
         "accuracy_trend": trend(accuracy),
-        "loss_trend": trend([number(view.metrics.get("loss")) for view in trained]),
+        "loss_trend": trend(loss),
         "convergence_rate": convergence_rate(accuracy),
         "stability": stability(accuracy),
     }
+
+
+def alike(rounds: Sequence[RoundView], name: str) -> list[float | None]:
+    """A metric of each round; None where it was not measured, or on other sites than the latest that was."""
+    told = [number(view.metrics.get(name)) for view in rounds]
+    sites = next(
+        (view.sites for view, value in zip(reversed(rounds), reversed(told), strict=True) if value is not None), None
+    )
+    return [value if view.sites == sites else None for view, value in zip(rounds, told, strict=True)]
 
 
 def metrics(steps: Steps) -> dict[str, Json]:
@@ -72,7 +84,7 @@ def metrics(steps: Steps) -> dict[str, Json]:
         "loss": loss,
         "rounds": len(rounds),
         "participants_per_round": [len(r.clients) for r in rounds],
-        "convergence_rate": convergence_rate(accuracy),
+        "convergence_rate": convergence_rate(alike(rounds, "accuracy")),
         "convergence_metrics": trends(rounds),
         "total_rounds": len(rounds),
         "latest_accuracy": accuracy[-1] if accuracy else None,

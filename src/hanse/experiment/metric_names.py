@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-FIRST = ("accuracy", "auc", "c_index", "r2", "rmse", "mae", "loss")  # in this order, wherever they come from
+FIRST = ("accuracy", "auc", "c_index", "r2", "d2", "rmse", "mae", "loss")  # in this order, wherever they come from
 LOWER_IS_BETTER = ("loss", "mse", "rmse", "mae")
 NAMES = {
     "loss": "loss",
@@ -10,6 +10,7 @@ NAMES = {
     "auc": "AUC",
     "c_index": "C-index",
     "r2": "R²",
+    "d2": "D²",
     "rmse": "RMSE",
     "mae": "MAE",
     "mse": "MSE",

@@ -202,7 +202,7 @@ def cells(rounds: Sequence[Step]) -> dict[tuple[str, int], drawing.Cell]:
 
 def curves(history: Sequence[Mapping[str, Any]]) -> list[drawing.Curve]:
     """The two curves worth a picture: the loss, and the best known measure of quality."""
-    names = [n for n in ("auc", "accuracy", "r2") if any(n in row for row in history)][:1]
+    names = [n for n in ("auc", "accuracy", "c_index", "r2", "d2") if any(n in row for row in history)][:1]
     if any("loss" in row for row in history):
         names.insert(0, "loss")
     found = []

@@ -44,8 +44,8 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The second version against the first. ``loss_diff`` is positive where the loss went down;
-    None where a metric is absent."""
+    """The second version against the first. ``loss_diff`` is positive where the loss went down; None where a metric is
+    absent, or where two versions of one run were measured on different sites."""
 
     accuracy_diff: float | None
     loss_diff: float | None
@@ -174,6 +174,8 @@ def difference(first: ModelVersion, second: ModelVersion) -> Difference:
 
 def _minus(a: ModelVersion, b: ModelVersion, metric: str) -> float | None:
     x, y = a.metrics.get(metric), b.metrics.get(metric)
+    if a.run == b.run and a.metrics.get("sites") != b.metrics.get("sites"):
+        return None
     if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (x, y)):
         return None
     return float(x) - float(y)  # type: ignore[arg-type]

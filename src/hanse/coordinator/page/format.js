@@ -83,7 +83,7 @@ export const STATES = {
 };
 export const ROLES = { operator: "operator", data_owner: "data owner", data_scientist: "data scientist" };
 export const role = (name) => ROLES[(name ?? "").replace(" ", "_")] ?? name ?? "";
-export const METRICS = { loss: "Loss", accuracy: "Accuracy", auc: "AUC", c_index: "C-index", rmse: "RMSE", mae: "MAE", r2: "R²" };
+export const METRICS = { loss: "Loss", accuracy: "Accuracy", auc: "AUC", c_index: "C-index", rmse: "RMSE", mae: "MAE", r2: "R²", d2: "D²" };
 export const FALLING = new Set(["loss", "rmse", "mae"]);
 
 const regions = new Intl.DisplayNames(["en"], { type: "region" });

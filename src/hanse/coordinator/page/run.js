@@ -91,7 +91,9 @@ function consents(session) {
 // ---- the figures at the top: always the same tiles, so that nothing moves
 
 function figures(session, analytics, run) {
-  const latest = (metric) => analytics.rounds.findLast((row) => typeof (row[metric] ?? row.metrics?.[metric]) === "number");
+  const own = session.result?.metrics?.evaluated_round; // a run may end with an earlier model
+  const measured = (metric) => analytics.rounds.filter((row) => typeof (row[metric] ?? row.metrics?.[metric]) === "number");
+  const latest = (metric) => measured(metric).find((row) => row.round === own) ?? measured(metric).at(-1);
   const tile = (name, value, note = "") => h("div", { class: "tile", key: name }, h("span", { class: "name" }, name), h("span", { class: value === UNKNOWN ? "value none" : "value" }, value), h("span", { class: "soft" }, note || " "));
   const times = analytics.rounds.filter((row) => row.n_clients).map((row) => row.duration_s).filter((v) => typeof v === "number").sort((a, b) => a - b);
   const traffic = run.steps.length ? run.steps.reduce((sum, step) => sum + (step.bytes_down ?? 0) + (step.bytes_up ?? 0), 0) : NaN;

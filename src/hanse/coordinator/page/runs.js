@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { ENDED, edit, is, state, undecided } from "./model.js";
 import { empty, progress, section, since, stateTag, title } from "./parts.js";
-import { number, seconds } from "./format.js";
+import { METRICS, number, seconds } from "./format.js";
 
 const ORDER = ["running", "stopping", "paused", "awaiting_consent", "pending"];
 
@@ -27,13 +27,13 @@ function none() {
 function row(session) {
   const metrics = session.result?.metrics ?? {};
   const left = undecided(session);
-  const [name, value] = ["auc", "accuracy", "r2", "loss"].map((one) => [one, metrics[one]]).find(([, one]) => typeof one === "number") ?? [];
+  const [name, value] = ["auc", "accuracy", "c_index", "r2", "d2", "loss"].map((one) => [one, metrics[one]]).find(([, one]) => typeof one === "number") ?? [];
   return h("li", { key: session.session_id, class: session.state },
     h("a", { href: `#/runs/${encodeURIComponent(session.session_id)}`, class: "row" },
       h("span", { class: "what" }, h("b", null, title(session)), h("span", { class: "soft" }, `${session.learns === false ? session.config?.federated_strategy ?? "" : session.config?.model_name ?? ""} · ${nodes(session.expected_clients ?? [])} · by ${session.proposer}`)),
       stateTag(session.state),
       session.state === "awaiting_consent" ? h("span", { class: "soft grow" }, left.length ? `waits for ${left.join(", ")}` : "all agreed; to be started") : progress(session),
-      h("span", { class: "figure" }, name ? `${name === "auc" ? "AUC" : name === "r2" ? "R²" : name} ${number(value)}` : ""),
+      h("span", { class: "figure" }, name ? `${name === "accuracy" || name === "loss" ? name : METRICS[name]} ${number(value)}` : ""),
       h("span", { class: "soft time" }, session.ended_at ? took(session) : since(session.started_at ?? session.created_at))));
 }
 
