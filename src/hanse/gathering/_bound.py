@@ -19,7 +19,7 @@ import xxhash
 
 from hanse.errors import NodeFailed, NotAllowed, WireError
 from hanse.gather import UNKNOWN, Party
-from hanse.messages import Array, Json, dumps
+from hanse.messages import Array, Json
 
 TOLD = "the sum of this step was told before"
 _OTHERS = (  # no attempt can make the sum any more
@@ -115,9 +115,9 @@ def fresh_seed() -> int:
     return secrets.randbits(63)
 
 
-def hashed(words: Mapping[int, Array], names: Json, seed: int) -> str:
-    """XXH3 of one's own numbers, as they are written, under a seed that nobody else knows."""
-    state = xxhash.xxh3_128(dumps(names).encode(), seed=seed)
+def hashed(words: Mapping[int, Array], names: str, seed: int) -> str:
+    """XXH3 of one's own numbers, as they are written, and of what they are, under a seed that nobody else knows."""
+    state = xxhash.xxh3_128(names.encode(), seed=seed)
     for bits in sorted(words):
         state.update(words[bits].data)
     return state.hexdigest()

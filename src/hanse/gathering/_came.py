@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from hanse.gather import Reply
-from hanse.gathering._session import commitment, layout
+from hanse.gathering._session import commitment
+from hanse.gathering._wording import Wording, dtype_name, wording
 from hanse.messages import Array, Json, Layout, Record
 from hanse.privacy import neighbours, shamir
-from hanse.privacy.fixed_point import forms, widths
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Came:
     """A masked contribution.
 
     Args:
-        names: of the arrays, with dtype and shape.
+        how: its arrays are written.
         rows: declared by all nodes of the sum.
         session, among, beside: its name; the nodes that were asked; this one's neighbours.
         commitments: (1 + neighbours, 16) hashes of its seeds; of a sum of which none is told (0, 16).
@@ -28,14 +28,13 @@ class Came:
         weighs: whether it counts for anything.
         bound: the nodes of whom a sum of this step was told before; () where none was.
         group: those that are in sums together with it, or not at all.
-        sizes: how many words it has of each width.
     """
 
     node: str
     asked: int
     record: Record
     data: Mapping[str, Json]
-    names: tuple[tuple[str, tuple[str, tuple[int, ...]]], ...]
+    how: Wording
     rows: float
     session: str
     among: tuple[str, ...]
@@ -45,12 +44,11 @@ class Came:
     weighs: bool
     bound: tuple[str, ...]
     group: tuple[str, ...]
-    sizes: Mapping[int, int]
 
     @property
     def kind(self) -> Any:
         """What must be the same at all nodes of a sum."""
-        return self.session, self.names, self.rows, self.among
+        return self.session, self.how.names, self.rows, self.among
 
     def share_for(self, node: str) -> Array:
         """What it has sealed for a neighbour."""
@@ -82,11 +80,11 @@ def came(
 
     Args:
         node, asked: whose it is, and the step it was asked in.
-        how, most: arrays are written (:func:`hanse.gathering._session.layout`).
+        how, most: arrays are written (:func:`hanse.gathering._wording.wording`).
         whole: the sum is of all who were asked or none, so nothing is said of the secrets of its masks.
     """
     said = record.data
-    names = tuple((str(n), (str(dtype), tuple(int(s) for s in shape))) for n, dtype, shape in said["layout"])
+    names = tuple([(str(n), str(dtype), tuple(map(int, shape))) for n, dtype, shape in said["layout"]])
     among, beside = (tuple(str(n) for n in said[name]) for name in ("among", "beside"))
     arrays = record.arrays
     commitments = np.zeros((0, 16), np.uint8) if whole else np.array(arrays["commitments"])
@@ -96,15 +94,15 @@ def came(
     if not isinstance(said["data"], dict) or not isinstance(said["weighs"], bool):
         raise ValueError("what it says beside its arrays is no object")
     rows = float(said["rows"])
-    sizes = widths(list(layout(dict(names), len(among), 1.0, rows, most, **how).values()))
-    if forms(sizes) != {n: (p.dtype.name, p.shape) for n, p in Layout.of(arrays).places.items() if n[0].isdigit()}:
+    known, places = wording(names, len(among), 1.0, rows, most, how), Layout.of(arrays).places
+    if known.sent != {n: (dtype_name(p.dtype), p.shape) for n, p in places.items() if n[0].isdigit()}:
         raise ValueError("it has other words than its arrays need")
     return Came(
         node=node,
         asked=asked,
         record=record,
         data=said["data"],
-        names=names,
+        how=known,
         rows=rows,
         session=str(said["session"]),
         among=among,
@@ -114,7 +112,6 @@ def came(
         weighs=said["weighs"],
         bound=tuple(str(n) for n in said["bound"]),
         group=tuple(str(n) for n in said["group"]),
-        sizes=sizes,
     )
 
 

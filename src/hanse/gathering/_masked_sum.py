@@ -49,11 +49,11 @@ class Running:
         if self.odd:
             return
         fits = not self.entered or (found.kind == self.kind and found.node not in self.entered)
-        if not fits or sum(found.sizes.values()) > _MEANWHILE:
+        if not fits or sum(found.how.sizes.values()) > _MEANWHILE:
             self.odd, self.total = True, None
             return
         anew = self.total is None
-        total = {bits: np.empty(size, word(bits)) for bits, size in found.sizes.items()} if anew else self.total
+        total = {bits: np.empty(size, word(bits)) for bits, size in found.how.sizes.items()} if anew else self.total
         assert total is not None
         self.total, self.odd = None, True  # until it is whole again
         for bits, words in total.items():

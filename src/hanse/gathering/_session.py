@@ -13,7 +13,7 @@ import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,12 +23,13 @@ from hanse.gather import Identity, Party
 from hanse.gathering import _checks, _groups
 from hanse.gathering._bound import Bound, fresh_seed, hashed
 from hanse.gathering._keys import LOST, PURPOSE, Keys, MaskedSum, believe, key_text, text
+from hanse.gathering._wording import Wording, named, wording
 from hanse.kinds import Answer, Contribution
 from hanse.large_arrays import empty
 from hanse.messages import Array, Json, Record, mark
 from hanse.privacy import keystream, neighbours, sealing, shamir
 from hanse.privacy.agreement import KeyPair, expand
-from hanse.privacy.fixed_point import Code, code, cut, encode, places, sent, widths, word
+from hanse.privacy.fixed_point import Code, cut, encode, places, sent, word
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.algorithms import AES
@@ -57,38 +58,6 @@ def commitment(session: bytes, seed: bytes) -> bytes:
     return hashlib.sha256(PURPOSE + b" seed" + session + seed).digest()[:16]
 
 
-def layout(
-    names: Mapping[str, tuple[str, Sequence[int]]],
-    nodes: int,
-    rows: float,
-    everything: float,
-    most: Mapping[str, int],
-    **how: Any,
-) -> dict[str, Code]:
-    """How each array is written, by name, in the order of the words. The weight is one of them. ``most``: how
-    large a number of an array can be."""
-    forms = tuple(
-        (name, dtype, tuple(shape)) for name, (dtype, shape) in sorted({**names, "w": ("float64", ())}.items())
-    )
-    return _layout(forms, nodes, rows, everything, tuple(sorted(most.items())), tuple(how.items()))
-
-
-@functools.lru_cache(64)  # the same in each round
-def _layout(
-    forms: tuple[tuple[str, str, tuple[int, ...]], ...],
-    nodes: int,
-    rows: float,
-    everything: float,
-    most: tuple[tuple[str, int], ...],
-    how: tuple[tuple[str, Any], ...],
-) -> dict[str, Code]:
-    largest, given = dict(most), dict(how)
-    return {
-        name: code(np.dtype(dtype), shape, nodes, rows, everything, most=largest.get(name), **given)
-        for name, dtype, shape in forms
-    }
-
-
 @functools.lru_cache(64)
 def _weighs(weight: float, how: Code) -> Array:
     """The words of a weight, which is nearly always the same."""
@@ -102,9 +71,6 @@ def _around(node: str, among: tuple[str, ...], listed: str) -> tuple[tuple[str, 
     """The ring of these nodes, and the neighbours of one of them."""
     ring = tuple(neighbours.order(among, bytes.fromhex(listed)))
     return ring, tuple(neighbours.of(node, ring))
-
-
-_name = functools.cache(lambda dtype: str(dtype.name))  # numpy puts it together anew each time
 
 
 class Member:
@@ -158,15 +124,15 @@ class Member:
         contribution = answer(inner)
         party.progress()
         arrays = {f"a.{name}": array for name, array in contribution.record.arrays.items()}
-        arrays.update((f"s.{name}", array) for name, array in contribution.sums.items())
-        names: dict[str, Any] = {n: [_name(arrays[n].dtype), list(arrays[n].shape)] for n in sorted(arrays)}
-        self._check(contribution.weight, Record({}, arrays), names, asked["form"])
+        if contribution.sums:
+            arrays.update((f"s.{name}", array) for name, array in contribution.sums.items())
         rows = {node: max(1.0, party.rows.get(node, 0)) for node in session.among}
-        everything = sum(rows.values())
-        most, own = asked["form"].get("most", {}), rows.get(party.node, 1.0)
-        codes = layout(names, len(session.among), own, everything, most, **self._how)
-        words = self._written(arrays, contribution.weight, codes)
-        self._settle(session, hashed(words, [everything, *map(list, names.items())], session.bound.seed))
+        everything, own = sum(rows.values()), rows.get(party.node, 1.0)
+        most = asked["form"].get("most", {})
+        how = wording(named(arrays), len(session.among), own, everything, most, self._how)
+        self._check(contribution.weight, Record({}, arrays), how, asked["form"])
+        words = self._words(arrays, contribution.weight, how)
+        self._settle(session, hashed(words, f"{everything!r} {how.text}", session.bound.seed))
         masks = keystream.expanded(
             [(seed, 1 if node == party.node else pair_sign(party.node, node)) for node, seed in session.seeds.items()]
         )
@@ -175,7 +141,7 @@ class Member:
         party.progress()
         data: dict[str, Json] = {
             "data": contribution.record.data,
-            "layout": [[name, dtype, shape] for name, (dtype, shape) in names.items()],
+            "layout": how.names,
             "rows": everything,
             "session": session.id.hex(),
             "among": list(session.among),
@@ -240,7 +206,7 @@ class Member:
                 raise
         session.bound = replace(session.bound, contributed=contributed)
 
-    def _check(self, weight: float, record: Record, names: Mapping[str, Json], form: Mapping[str, Json]) -> None:
+    def _check(self, weight: float, record: Record, how: Wording, form: Mapping[str, Json]) -> None:
         """What the coordinator cannot check of a contribution that it does not see."""
         node, rows = self._party.node, self._party.rows.get(self._party.node, 0)
         if not math.isfinite(weight) or weight < 0:
@@ -250,21 +216,22 @@ class Member:
         own = Answer(node, weight, {}, {}, self._party.step)
         for prefix in ("a.", "s."):
             wanted = form[prefix]
-            here = {name[2:]: how for name, how in names.items() if name.startswith(prefix)}
-            if wanted is not None and wanted != here:  # nearly never: it says what is wrong, if anything is
+            if (
+                wanted is not None and wanted != how.shapes[prefix]
+            ):  # nearly never: it says what is wrong, if anything is
                 _checks.layout([(own, record)], prefix, {n: (d, tuple(s)) for n, (d, s) in wanted.items()})
         if rows and (wrong := _checks.beyond([(own, record)], form["counts"], {node: rows})):
             raise DataError(wrong[node])
 
     @staticmethod
-    def _written(arrays: Mapping[str, Array], weight: float, codes: Mapping[str, Code]) -> dict[int, Array]:
-        words = {bits: empty(size, word(bits), _LARGE_BYTES) for bits, size in widths(list(codes.values())).items()}
-        for name, into in places(codes, words).items():
+    def _words(arrays: Mapping[str, Array], weight: float, how: Wording) -> dict[int, Array]:
+        words = {bits: empty(size, word(bits), _LARGE_BYTES) for bits, size in how.sizes.items()}
+        for name, into in places(how.codes, words).items():
             try:
                 if name == "w":
-                    into[:] = _weighs(weight, codes[name])
+                    into[:] = _weighs(weight, how.codes[name])
                     continue
-                encode(arrays[name], weight if name.startswith("a.") else 1.0, codes[name], into)
+                encode(arrays[name], weight if name.startswith("a.") else 1.0, how.codes[name], into)
             except DataError as error:
                 raise DataError(
                     f"{name[2:]!r} cannot be part of a secure sum: {error.message}; secure_range of the run says how "

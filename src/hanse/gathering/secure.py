@@ -78,13 +78,13 @@ from hanse.gathering._came import Blame, Came, Shares, body, came
 from hanse.gathering._claims import Claims
 from hanse.gathering._keys import LOST
 from hanse.gathering._masked_sum import Running, add
-from hanse.gathering._session import PART, UNIT, Member, layout, least, pair_sign
+from hanse.gathering._session import PART, UNIT, Member, least, pair_sign
 from hanse.gathering._total import SOUND, UNCHECKED, Total, nothing
 from hanse.kinds import Ask, Combine, Contribution, Gathered, Shapes
 from hanse.large_arrays import empty
 from hanse.messages import Array, Json, Record, dumps
 from hanse.privacy import keystream, neighbours
-from hanse.privacy.fixed_point import MOST_NODES, places, widths, word
+from hanse.privacy.fixed_point import MOST_NODES, places, word
 from hanse.settings import Setting, either, number, one_of, whole
 
 COMBINES = frozenset({Combine.SUM})
@@ -421,10 +421,10 @@ class Secure:
         ask: Ask,
     ) -> Gathered:
         first = came[survivors[0]]
-        codes = layout(dict(first.names), len(among), 1.0, first.rows, _most(ask), **self._how)
         records = [came[node].record for node in survivors]
+        codes = first.how.codes
         if words is None:
-            words = {bits: empty(size, word(bits)) for bits, size in widths(list(codes.values())).items()}
+            words = {bits: empty(size, word(bits)) for bits, size in first.how.sizes.items()}
             self._unmasked(words, records, masks)
         elif masks:
             self._unmasked(words, (), masks)
