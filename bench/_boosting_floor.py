@@ -114,11 +114,12 @@ def _node(port: int, root: bytes, file: Path) -> None:
             work.add_leaves(leaves)
         if adds or not splits:
             begin()
-        sums = work.histograms(wanted, bool(packs)).reshape(-1)
         if packs:
+            sums = work.packed(wanted, np.zeros(0, np.int32))[0].reshape(-1)
             connection.sendall(_HEAD.pack(sums.nbytes, time.process_time(), 8))
             connection.sendall(sums)
             continue
+        sums = work.histograms(wanted).reshape(-1)
         low, above = np.empty(len(sums), np.int32), np.empty(len(sums), np.int8)
         each = 5 if _narrow(sums, low, above) else 4
         connection.sendall(_HEAD.pack(each * len(sums), time.process_time(), each))

@@ -12,7 +12,7 @@ from drive import Drive, same, shares, toy
 
 import hanse
 from hanse import algorithms
-from hanse.algorithms import _boosting_state
+from hanse.algorithms import _boosting_counts, _boosting_state
 from hanse.boosting import packed, scales
 from hanse.boosting.importance import shap
 from hanse.boosting.objective import chosen
@@ -630,34 +630,59 @@ def _columns(drive: Drive, sums: Any) -> list[Any]:
     return np.split(sums, drive.sites["site-0"].memory["boosting"].bins.starts[1:-1], axis=1)
 
 
+def _forms(drive: Drive) -> set[tuple[int, bool]]:
+    """In how many dimensions histograms came, and whether some sums were told apart from them."""
+    sent = [body.arrays for step in drive.contributions for body in step.values()]
+    return {(a["a.histograms"].ndim, "a.apart" in a) for a in sent if "a.histograms" in a}
+
+
+@pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("kind", ["binary", "reg:absoluteerror", *later("multiclass", "reg:quantileerror")])
-def test_sums_that_are_one_number_make_the_same_trees_as_two(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the same units. Where a site was not counted, or bins are too full, they are two."""
-    tables, found, forms = shares(table_of(kind), 100, 90, 50), list[str](), list[set[int]]()
-    for packs in (True, False):
-        if not packs:
-            monkeypatch.setattr(_boosting_state, "packs", lambda state: False)
-        drive = Drive(tables, **settings(kind))
-        found.append(model(drive.run()))
-        sent = [body.arrays for step in drive.contributions for body in step.values()]
-        forms.append({arrays["a.histograms"].ndim for arrays in sent if "a.histograms" in arrays})
-    assert found[0] == found[1]
-    assert forms == [{2, 3}, {3}]  # of the root nobody knows who grows it
+def test_sums_that_are_one_number_make_the_same_trees_as_two(
+    kind: str, full: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the same units; also where some bins are too ``full``: each category may have all 240 rows, which are too many
+    if 2^-24 is as coarse as a unit may be."""
+    if full:
+        monkeypatch.setattr(scales, "COARSEST", scales.FINEST)
+    tables, found = some(table_of(kind)), set[str]()
+    for one_number in (True, False):
+        if not one_number:
+            monkeypatch.setattr(_boosting_state, "apart", lambda state: None)
+        for own in tables.values():
+            drive = Drive(own, **settings(kind))
+            found.add(model(drive.run()))
+            # of the root nobody knows who grows it
+            assert _forms(drive) == ({(2, full), (3, False)} if one_number else {(3, False)})
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("weighs", [False, True])
-def test_where_bins_are_full_or_rows_have_weights_both_sums_are_told(
+def test_where_many_bins_are_full_or_rows_have_weights_both_sums_are_told(
     weighs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As if 2^-24 were as coarse as a unit may be: each category may have all 240 rows, which are too many then."""
     if not weighs:
         monkeypatch.setattr(scales, "COARSEST", scales.FINEST)
+        monkeypatch.setattr(_boosting_counts, "_FEW", 1000)
     table = weighted("binary")[0] if weighs else table_of("binary")
     more = {"weight_column": "weight"} if weighs else {}
     drive = Drive(shares(table, 100, 90, 50), **settings("binary", num_rounds=2, **more))
     drive.run()
-    sent = [body.arrays for step in drive.contributions for body in step.values()]
-    assert {arrays["a.histograms"].ndim for arrays in sent if "a.histograms" in arrays} == {3}
+    assert _forms(drive) == {(3, False)}
+
+
+def test_bins_that_are_full_are_held_against_the_rows_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scales, "COARSEST", scales.FINEST)
+    for lie, said in LIES.items():
+
+        def spoil(node: str, label: str, body: Record, told: Any = said) -> Record:
+            if node != "site-1" or "a.apart" not in body.arrays:
+                return body
+            return _changed(body, apart=told(np.array(body.arrays["a.apart"])))
+
+        drive = Drive(shares(table_of("binary"), 100, 90, 50), spoil=spoil, **settings("binary", num_rounds=1))
+        drive.run()
+        assert lie in str(drive.failures), lie
 
 
 @pytest.mark.parametrize("kind", QUANTILES)

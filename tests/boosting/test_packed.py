@@ -36,6 +36,7 @@ def test_units_are_the_finest_in_which_sums_fit(rows: int, bounds: tuple[float, 
         return [rows * end <= most for end, most in zip(ends, packed.MOST, strict=True)]
 
     units, finest = scales.packable(bounds, rows), tuple(map(scales.unit, bounds))
+    assert (units is not None) == (rows <= scales.room(bounds))
     if units is None:
         assert not all(fits((scales.COARSEST, scales.COARSEST)))
         return
@@ -63,36 +64,47 @@ def site(values: list[float], units: tuple[int, int]) -> Workspace:
     return work
 
 
+ROOT, NONE = np.zeros(1, np.int32), np.zeros(0, np.int32)
+
+
 def test_a_site_sums_up_alike_whether_its_sums_are_one_number_or_two() -> None:
-    roots, values = np.zeros(1, np.int32), [0.0, 1.5, 1.5, np.nan]
-    work = site(values, (-24, -24))
-    assert (work.packs, work.fullest) == (True, 2)
-    two, one = work.histograms(roots), work.histograms(roots, pack=True)
+    work = site([0.0, 1.5, 1.5, np.nan], (-24, -24))
+    assert work.filled.tolist() == [1, 2, 0, 1]
+    two, (one, _) = work.histograms(ROOT), work.packed(ROOT, NONE)
     assert one.shape == two.shape[:2]
     assert (packed.unpacked(one) == two).all()
-    work.packs = False
-    assert (work.histograms(roots) == two).all()
+    work.largest = None  # nobody knows
+    assert (work.histograms(ROOT) == two).all()
 
 
 def test_a_site_with_more_rows_in_a_bin_than_were_counted_says_so() -> None:
     """As where its table has changed since: its numbers would go round without a word."""
     work = site([0.0] * 300, (-23, -24))
-    assert not work.packs
-    assert work.histograms(np.zeros(1, np.int32))[0, 0].tolist() == [300 << 23, 300 << 22]
+    assert work.histograms(ROOT)[0, 0].tolist() == [300 << 23, 300 << 22]
     with pytest.raises(DataError, match="has the table changed"):
-        work.histograms(np.zeros(1, np.int32), pack=True)
+        work.packed(ROOT, NONE)
+
+
+@pytest.mark.parametrize("full", [100, 300])
+def test_full_bins_are_told_apart(full: int) -> None:
+    """Whether their sums would be one number at this site or not."""
+    work = site([0.0] * full + [1.5] * 3, (-23, -24))
+    two, (one, own) = work.histograms(ROOT), work.packed(ROOT, np.array([0, 3], np.int32))
+    assert own[0].tolist() == [[full << 23, full << 22], [0, 0]]
+    assert packed.unpacked(one)[0].tolist() == [[0, 0], [3 << 23, 3 << 22], [0, 0], [0, 0]]
+    assert two[0, 1].tolist() == [3 << 23, 3 << 22]
 
 
 def test_rows_that_no_tree_learns_from_are_not_counted() -> None:
     work = site([0.0] * 300, (-24, -24))
-    work.fullest = None
+    work.filled = work.filled[:0]
     some = np.arange(100, dtype=np.int32)
     work.begin(1, [some[:50]], some, (1 << 24, 1 << 22))
-    assert (work.fullest, work.packs) == (100, True)
+    assert work.filled.tolist() == [100, 0, 0, 0]
 
 
 def test_a_site_without_rows_adds_nothing() -> None:
     work = site([], (-24, -24))
     nobody = np.zeros((1, 0), np.uint8)
     work.split(Splits(*(np.array([n], np.int32) for n in (0, 1, 0, 1)), np.zeros(1, np.uint8), nobody), "")
-    assert not work.histograms(np.array([1, 2]), pack=True).any()
+    assert not work.packed(np.array([1, 2]), NONE)[0].any()

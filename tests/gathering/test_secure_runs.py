@@ -267,7 +267,7 @@ def test_a_site_that_was_not_counted_grows_trees_with_the_others(
             raise NodeFailed("the worker ran out of memory")
         if "'level': {" in asked and "form" in task.data["ask"]:
             limits.add(bool(task.data["ask"]["form"]["most"]))
-            packed.add("'packed': True" in asked)
+            packed.add(len(task.data["ask"]["form"]["a."]["histograms"][1]) == 2)
         return inner(self, task, *others, **more)
 
     monkeypatch.setattr(Answerer, "answer", answer)
@@ -282,16 +282,16 @@ def test_a_site_that_was_not_counted_grows_trees_with_the_others(
 
 def test_a_secure_sum_that_cannot_be_one_of_rows_is_not_used(federation: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody sees whose numbers are wrong; that some are, the sums of two columns tell."""
-    inner, wrong = Workspace.histograms, [1]
+    inner, wrong = Workspace.packed, [1]
 
-    def histograms(self: Workspace, nodes: Any, pack: bool = False) -> Any:
-        sums = inner(self, nodes, pack)
-        if pack and wrong:
+    def packed(self: Workspace, nodes: Any, apart: Any) -> Any:
+        sums, own = inner(self, nodes, apart)
+        if wrong:
             sums[:, 0] += wrong.pop()
-        return sums
+        return sums, own
 
     plain = learned(federation, "plain", model="xgboost")
-    monkeypatch.setattr(Workspace, "histograms", histograms)
+    monkeypatch.setattr(Workspace, "packed", packed)
     secure = learned(federation, "secure", model="xgboost")
     assert any("do not add up" in str(step) for step in secure.rounds)
     for name, array in plain.record.arrays.items():

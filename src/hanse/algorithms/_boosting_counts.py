@@ -25,6 +25,7 @@ from hanse.learning import rows as preparation
 from hanse.messages import Array, Record
 
 MOST = 24  # exchanges
+_FEW = 8  # of so many bins one may be told apart; where more are full, two numbers a bin are as short
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Counting:
         totals: what the first margin follows from, once it is known; ``units``: those of its sums.
         sought: the quantile that it is, as far as it is known.
         rows: of all sites; ``fullest``: of the bin that has most of them, 0 before that is known.
+        apart: the bins that are so full that their sums are told apart from the others', where both sums of a bin are
+            one number (:mod:`hanse.boosting.packed`); None: they are two. ``most``: rows of the fullest of the others.
         exchanges: so far; ``anew``: how often all was counted anew.
     """
 
@@ -50,6 +53,8 @@ class Counting:
     sought: quantiles.Sought | None = None
     rows: int = 0
     fullest: int = 0
+    apart: Annotated[Array, ArrayOf("int32", "apart")] | None = None
+    most: int = 0
     exchanges: int = 0
     anew: int = 0
 
@@ -149,11 +154,25 @@ def settled(counting: Counting, adapter: Any, prepared: Record) -> tuple[Binning
     return Binning.of(found[: len(many)], many), found[len(many)] if adapter.objective.intervals else None
 
 
-def fullest(counting: Counting, bins: Binning) -> int:
-    """How many rows of all sites the bin has that has most of them. Categories are not counted, so one may have all."""
-    if bins.categories.any():
-        return counting.rows
-    return edges.fullest(counting.cells, np.split(bins.edges, bins.first_edges[1:-1]), counting.rows)
+def filled(counting: Counting, bins: Binning, bounds: tuple[float | None, float | None]) -> Counting:
+    """With how many rows of all sites bins have, and so which are told apart; nothing is counted any more. Categories
+    are not counted, so each may have all rows.
+
+    Args:
+        bounds: of gradients and Hessians.
+    """
+    each = edges.filled(counting.cells, np.split(bins.edges, bins.first_edges[1:-1]), counting.rows)
+    for column in np.flatnonzero(bins.categories).tolist():
+        each[column][:] = counting.rows
+    rows = np.concatenate([np.zeros(0, np.int64), *each])
+    done = replace(counting, cells=edges.none(), fullest=int(rows.max(initial=0)))
+    g, h = bounds
+    if counting.weighted or g is None or h is None:
+        return done
+    full = rows > scales.room((g, h))
+    if not len(rows) or full.sum() * _FEW > len(rows):
+        return done
+    return replace(done, apart=np.flatnonzero(full).astype(np.int32), most=int(rows[~full].max(initial=0)))
 
 
 def categories(prepared: Record) -> Array:

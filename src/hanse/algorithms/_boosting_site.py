@@ -80,15 +80,15 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Splits to go along, with the stamps before and after; and the nodes to sum up then, in so many ``bins``, where
-    both sums of a bin may be one number (``packed``)."""
+    """Splits to go along, with the stamps before and after; and the nodes to sum up then, in so many ``bins``: both
+    sums of a bin as one number (:mod:`hanse.boosting.packed`), but those of bins told ``apart``; None: as two."""
 
     splits: Splits
     before: str
     after: str
     nodes: Annotated[Array, ArrayOf("int32", "built")]
     bins: int
-    packed: bool = False
+    apart: Annotated[Array, ArrayOf("int32", "apart")] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,7 @@ def answer(site: Site, ask: Question) -> Contribution:
         nodes = ask.level.nodes if ask.level else np.arange(model.trees if ask.grows else 0)
         found = {"rows": np.array([len(work.rows_of(int(node))) for node in nodes], np.int64), **sizes}
         if ask.grows and not sizes:
-            found["histograms"] = work.histograms(nodes, ask.level is not None and ask.level.packed)
+            found |= _sums(work, nodes, ask.level.apart if ask.level else None)
     site.progress()
     shown |= {"n": float(len(of.train)), "n_test": float(len(of.test))}
     return Contribution(Record({}, found), 1.0, sums, shown, Combine.SUM)
@@ -322,6 +322,14 @@ def _begun(work: Workspace, ask: Question, model: Any, rows: Observed) -> dict[s
     return {} if units is not None else {"magnitudes": np.sum(magnitudes, axis=0)}
 
 
+def _sums(work: Workspace, nodes: Array, apart: Array | None) -> dict[str, Array]:
+    """Those of some nodes in each bin."""
+    if apart is None:
+        return {"histograms": work.histograms(nodes)}
+    sums, own = work.packed(nodes, apart)
+    return {"histograms": sums, **({"apart": own} if len(apart) else {})}
+
+
 def _largest(objective: Any, units: Array | None, of: Targets) -> tuple[int, int] | None:
     """That |g| and h of a row can be in these units; None where they have no bound, or rows have weights."""
     bounds = objective.bounds()
@@ -408,6 +416,8 @@ def _lost(ask: Question) -> Contribution:
         found["magnitudes"] = np.zeros((2 * len(ask.forward.base), scales.SIZE), np.int64)
     elif nodes:
         wide = ask.level.bins if ask.level else int(ask.forward.bins.starts[-1]) if ask.forward else 0
-        both = () if ask.level and ask.level.packed else (2,)
-        found["histograms"] = np.zeros((nodes, wide, *both), np.int64)
+        apart = ask.level.apart if ask.level else None
+        found["histograms"] = np.zeros((nodes, wide, 2) if apart is None else (nodes, wide), np.int64)
+        if apart is not None and len(apart):
+            found["apart"] = np.zeros((nodes, len(apart), 2), np.int64)
     return Contribution(Record({"lost": True}, found), 1.0, sums, combine=Combine.SUM)

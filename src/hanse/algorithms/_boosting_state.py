@@ -121,12 +121,11 @@ def fresh(state: State) -> State:
 
 
 def _packable(state: State) -> tuple[int, int] | None:
-    """The units in which both sums of the fullest bin of all sites are one number; None where there are none. They
-    follow from the rows of all and not from where these lie, as all of a model has to."""
-    bounds, counting = state.adapter.objective.bounds(), state.counting
-    if counting.weight_unit is not None or any(bound is None for bound in bounds) or not counting.fullest:
+    """The units in which both sums of a bin of all sites are one number, but for some that are too full; None where
+    there are none. They follow from the rows of all and not from where these lie, as all of a model has to."""
+    if state.counting.apart is None:
         return None
-    return scales.packable(bounds, counting.fullest)
+    return scales.packable(state.adapter.objective.bounds(), state.counting.most)
 
 
 def largest(state: State) -> tuple[int, int]:
@@ -145,9 +144,10 @@ def fullest(state: State) -> int | None:
     return state.counting.fullest or None if counted else None
 
 
-def packs(state: State) -> bool:
-    """Whether both sums of a bin are one number (:mod:`hanse.boosting.packed`) inside this tree."""
-    return fullest(state) is not None and _packable(state) is not None
+def apart(state: State) -> Array | None:
+    """The bins whose sums are told apart from the others', inside this tree, where both sums of a bin are one number
+    (:mod:`hanse.boosting.packed`); None: they are two."""
+    return state.counting.apart if fullest(state) is not None else None
 
 
 def most(state: State) -> dict[str, int]:
@@ -156,8 +156,10 @@ def most(state: State) -> dict[str, int]:
     rows = fullest(state)
     if rows is None:
         return {}
-    g, h = (rows * one for one in largest(state))
-    return {"histograms": packed.largest(g) if packs(state) else max(g, h)}
+    g, h = largest(state)
+    if apart(state) is None:
+        return {"histograms": rows * max(g, h)}
+    return {"histograms": packed.largest(state.counting.most * g), "apart": rows * max(g, h)}
 
 
 def timed(times: Times, found: Mapping[str, Array], weight_unit: int | None) -> Times:

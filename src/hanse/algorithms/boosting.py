@@ -34,7 +34,7 @@ from hanse.algorithms import _boosting_counts, _boosting_leaves, _boosting_shap,
 from hanse.algorithms._boosting_leaves import Leaves
 from hanse.algorithms._boosting_site import Blank, Forward, Level, Question, Residuals, Times, adapter_of, answer
 from hanse.algorithms._boosting_state import State
-from hanse.boosting import edges, growing, objective, packed, quantiles, scales
+from hanse.boosting import growing, objective, packed, quantiles, scales
 from hanse.boosting.growing import Growing, Splits
 from hanse.boosting.trees import Trees, join, none
 from hanse.codec import encode
@@ -199,7 +199,7 @@ class ExactBoosting:
         bins, grid = _boosting_counts.settled(counting, adapter, state.prepared)
         base = state.base if state.base is not None else _boosting_counts.base(counting, adapter)
         times = None if grid is None else Times(grid)
-        counting = replace(counting, cells=edges.none(), fullest=_boosting_counts.fullest(counting, bins))
+        counting = _boosting_counts.filled(counting, bins, adapter.objective.bounds())
         state = replace(state, counting=counting, bins=bins, base=base, times=times)
         return self._next(state, _boosting_state.known(state.model), [], "", np.zeros(0, np.float32))
 
@@ -294,10 +294,13 @@ class ExactBoosting:
         if state.bins is None:
             raise RunFailed("the edges of the bins are not settled")
         size, wide, round = len(grown.built), int(state.bins.starts[-1]), state.schedule.round + 1
-        after, packs = _stamp(state.grown, grown.splits), _boosting_state.packs(state)
-        level, residuals = Level(grown.splits, state.grown, after, grown.built, wide, packs), None
+        after, apart = _stamp(state.grown, grown.splits), _boosting_state.apart(state)
+        level, residuals = Level(grown.splits, state.grown, after, grown.built, wide, apart), None
         arrays: dict[str, tuple[str, tuple[int, ...]]]
-        arrays = {"rows": ("int64", (size,)), "histograms": ("int64", (size, wide) if packs else (size, wide, 2))}
+        arrays = {"rows": ("int64", (size,)), "histograms": ("int64", (size, wide, 2))}
+        if apart is not None:
+            arrays["histograms"] = ("int64", (size, wide))
+            arrays |= {"apart": ("int64", (size, len(apart), 2))} if len(apart) else {}
         if state.leaves is not None:
             residuals = Residuals(state.leaves.sought, self._trees(state, grown)[1])
             arrays = {"ranks": ("int64", (len(state.leaves.sought.group), quantiles.WIDTH))}
@@ -305,7 +308,7 @@ class ExactBoosting:
         question = Question(None, level=level, residuals=residuals, weight_unit=unit, round=round)
         if state.whole:  # all go down again from the root
             forward = _boosting_state.everything(state)
-            whole = Level(grown.every_split, forward.begun, after, grown.built, wide, packs)
+            whole = Level(grown.every_split, forward.begun, after, grown.built, wide, apart)
             question = replace(question, prepared=state.prepared, forward=forward, level=whole)
             question = replace(question, times=state.times, units=state.units)
         return Ask(
@@ -329,8 +332,12 @@ class ExactBoosting:
             raise RunFailed("the units of gradients and Hessians are not settled")
         rules, bins = state.rules, state.bins
         worth = np.repeat(np.ldexp(1.0, state.units), rules.parallel, axis=0)
-        sums = gathered.sum()["histograms"]
-        sums = packed.unpacked(sums) if sums.ndim == 2 else sums
+        found = gathered.sum()
+        sums = found["histograms"]
+        if sums.ndim == 2:
+            sums = packed.unpacked(sums)
+            if "apart" in found:
+                sums[:, state.counting.apart] = found["apart"]
         if wrong := growing.inconsistent(before, sums, bins):
             raise Unusable({a.node: f"the sums of all sites {wrong}" for a in gathered.answers})
         first = state.growing is None
@@ -442,31 +449,46 @@ ALGORITHM = Typed(ExactBoosting(), State, Question)
 # ---------------------------------------------------------------- parts
 
 
-def _limits(state: State) -> tuple[tuple[int, int], int | None]:
+def _limits(state: State) -> tuple[tuple[int, int], tuple[int, int], Array | None]:
     """What :func:`_fault` holds histograms against."""
-    return _boosting_state.largest(state), _boosting_state.fullest(state)
+    fullest, most = _boosting_state.fullest(state) or 1 << 62, state.counting.most
+    apart = _boosting_state.apart(state)
+    return _boosting_state.largest(state), (fullest if apart is None else most, fullest), apart
 
 
-def _fault(starts: Array, largest: tuple[int, int], fullest: int | None, arrays: Mapping[str, Array]) -> str:
+def _fault(
+    starts: Array,
+    largest: tuple[int, int],
+    fullest: tuple[int, int],
+    apart: Array | None,
+    arrays: Mapping[str, Array],
+) -> str:
     """What is wrong with the histograms of one site; "" if nothing is. (The rows it names are held against what it
     declared beside this.)
 
     Args:
         starts: (f + 1,) where the bins of each column begin.
         largest: that |g| and h of a row can be.
-        fullest: most rows of a bin; None: nobody knows.
+        fullest: most rows of a bin, and of one of those that are told ``apart``.
     """
     if "histograms" not in arrays:
         return scales.below(arrays, ("ranks", "at_risk", "happened", "magnitudes"))
     sums, rows = np.asarray(arrays["histograms"]), np.asarray(arrays["rows"])
-    parts = (sums >> 32, sums & packed.MOST[1]) if sums.ndim == 2 else (sums[:, :, 0], sums[:, :, 1])
-    for part, one in zip(parts, largest, strict=True):
-        most = np.minimum(rows, min(fullest or 1 << 62, (1 << 62) // one)) * one
-        if (part.max(axis=1, initial=0) > most).any() or (part.min(axis=1, initial=0) < -most).any():
-            return "its histograms hold sums that its rows cannot have at this scale"
-    if parts[1].min(initial=0) < 0:
-        return "its histograms hold Hessians below 0"
-    for part in parts:
+    own = np.asarray(arrays["apart"]) if "apart" in arrays else np.zeros((len(sums), 0, 2), np.int64)
+    one_number = sums.ndim == 2
+    parts = (sums >> 32, sums & packed.MOST[1]) if one_number else (sums[:, :, 0], sums[:, :, 1])
+    for i in (1, 0):  # a Hessian below 0 takes from the gradient, where both are one number
+        part = parts[i]
+        if own.size:
+            part[:, apart] = 0
+        for some, full in ((part, fullest[not one_number]), (own[:, :, i], fullest[1])):
+            most = np.minimum(rows, min(full, (1 << 62) // largest[i])) * largest[i]
+            if (some.max(axis=1, initial=0) > most).any() or (some.min(axis=1, initial=0) < -most).any():
+                return "its histograms hold sums that its rows cannot have at this scale"
+            if i == 1 and some.min(initial=0) < 0:
+                return "its histograms hold Hessians below 0"
+        if own.size:
+            part[:, apart] = own[:, :, i]
         totals = np.add.reduceat(part, starts[:-1], axis=1)
         if (totals != totals[:, :1]).any():
             return "its histograms do not add up: the sums over the bins of one column are not those of another"

@@ -180,26 +180,27 @@ def edges(cells: Cells, bins: Array) -> list[Array]:
     return found
 
 
-def fullest(cells: Cells, edges: Sequence[Array], rows: int) -> int:
-    """How many rows the bin has that has most of them, of columns of numbers with these edges; those whose value is
-    missing have a bin, too.
+def filled(cells: Cells, edges: Sequence[Array], rows: int) -> list[Array]:
+    """Of each column of numbers with these edges: how many rows each bin has; in the last are those whose value is
+    missing.
 
     Args:
         rows: of all columns.
 
     >>> two, one = np.int64([0, 0]), np.float32(1.5).view(np.uint32) | 1 << 31
-    >>> fullest(Cells(two, np.int64([0, one]), two, np.int64([3, 5])), [np.float32([1.5])], 15)
-    7
+    >>> filled(Cells(two, np.int64([0, one]), two, np.int64([3, 5])), [np.float32([1.5])], 15)[0].tolist()
+    [3, 5, 7]
     """
-    found = [0]
+    found = []
     for column, own in enumerate(edges):
         start, _, count = _of(cells, column)
         bits = np.ascontiguousarray(own, np.float32).view(np.uint32).astype(np.int64)
         keys = np.where(bits >> 31, 0xFFFFFFFF - bits, bits | 1 << 31)
-        each = np.zeros(len(own) + 1, np.int64)
+        each = np.zeros(len(own) + 2, np.int64)
         np.add.at(each, np.searchsorted(keys, start, "right"), count)
-        found += [int(each.max()), rows - int(count.sum())]
-    return max(found)
+        each[-1] = rows - count.sum()
+        found.append(each)
+    return found
 
 
 _NAMES = ("column", "start", "width", "count")

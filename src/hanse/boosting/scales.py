@@ -98,6 +98,16 @@ def packable(bounds: Sequence[float], rows: int) -> tuple[int, int] | None:
     return (found[0], found[1]) if max(found) <= COARSEST else None
 
 
+def room(bounds: Sequence[float]) -> int:
+    """How many rows a bin may have whose sums are :func:`packable`; 0 where none may.
+
+    >>> room((1.0, 0.25)), room((3.0, 0.75)), room((1000.0, 250.0))
+    (4095, 1365, 4)
+    """
+    ends = (most // largest(bound, COARSEST) for bound, most in zip(bounds, packed.MOST, strict=True))
+    return min(ends) if max(map(unit, bounds)) <= COARSEST else 0
+
+
 def binned(place: Array, size: int, values: Array | None = None) -> Array:
     """(size,) int64: the sums of (n,) whole numbers from 0 to before 2^31 at each ``place``; None: how many there are.
 

@@ -18,7 +18,7 @@ from hanse.boosting.binning import Binning
 from hanse.boosting.compiled import at_once, spans, threads
 from hanse.boosting.growing import Splits
 from hanse.boosting.kernel import add_to, add_up, part, walk
-from hanse.boosting.packed import fits, unpacked
+from hanse.boosting.packed import fits, packed, unpacked
 from hanse.boosting.trees import Trees
 from hanse.errors import DataError
 from hanse.messages import Array
@@ -45,8 +45,8 @@ class Workspace:
         order: of each tree the rows that it learns from, those of a node one after the other.
         places: of each node the tree, and from where to where its rows stand.
         others: the rows that no tree of this round learns from, where each output has one.
-        fullest: how many of the rows that trees may learn from the bin has that has most of them; None before that is
-            counted. ``packs``: whether both sums of so many are one number.
+        filled: (bins,) how many of the rows that trees may learn from each bin has; (0,) before that is counted.
+        largest: that |g| and h of a row can be, in their units; None: nobody knows.
     """
 
     columns: Callable[[], Iterable[Array]]
@@ -62,8 +62,8 @@ class Workspace:
     order: list[Array] = field(default_factory=list)
     places: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     others: Array = field(default_factory=lambda: np.zeros(0, np.int32))
-    fullest: int | None = None
-    packs: bool = False
+    filled: Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    largest: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         self.binned = self.bins.put(self.columns(), self.rows)
@@ -129,9 +129,9 @@ class Workspace:
         self.order, self.grown = [], ""
         if self.pairs.shape != (outputs, self.rows, 2):
             self.pairs = np.zeros((outputs, self.rows, 2), np.int32)
-        if self.fullest is None and learned is not None and largest is not None:
-            self.fullest = self._counted(np.asarray(learned, np.int32))
-        self.packs = largest is not None and self.fullest is not None and fits(self.fullest, largest)
+        self.largest = largest if learned is not None else None
+        if learned is not None and largest is not None and not len(self.filled):
+            self.filled = self._counted(np.asarray(learned, np.int32))
         self.order = [np.array(own, np.int32) for own in rows]
         self.places = {tree: (tree, 0, len(own)) for tree, own in enumerate(rows)}
         self.others = np.zeros(0, np.int32)
@@ -180,27 +180,40 @@ class Workspace:
         output, low, high = self.places[node]
         return self.order[output][low:high]
 
-    def _counted(self, rows: Array) -> int:
-        """How many of these rows the bin has that has most of them. Their pairs are overwritten."""
+    def _counted(self, rows: Array) -> Array:
+        """(bins,) how many of these rows each has. Their pairs are overwritten."""
         counts, starts = np.zeros((1, int(self.bins.starts[-1])), np.int64), self.bins.starts.astype(np.uint64)
         ones = self.pairs[0]
         ones[:] = 0, 1
         add_up(self.binned, ones, rows, *_ends([(0, 0, len(rows))]), starts, counts)
-        return int(counts.max(initial=0))
+        return np.asarray(counts[0])
 
-    def histograms(self, nodes: Array, pack: bool = False) -> Array:
-        """(nodes, bins, 2) int64: the sums of the pairs of each node's rows in each bin; with ``pack`` (nodes, bins),
-        as :mod:`hanse.boosting.packed` has them. Raises ``DataError`` where they may not fit."""
-        if pack and not self.packs:
+    def _fit(self, filled: Array) -> bool:
+        """Whether both sums of bins with so many rows are one number."""
+        return self.largest is not None and fits(int(filled.max(initial=0)), self.largest)
+
+    def histograms(self, nodes: Array) -> Array:
+        """(nodes, bins, 2) int64: the sums of the pairs of each node's rows in each bin."""
+        sums = self._summed(nodes)
+        return unpacked(sums) if sums.ndim == 2 else sums
+
+    def packed(self, nodes: Array, apart: Array) -> tuple[Array, Array]:
+        """The same as :mod:`hanse.boosting.packed` has it, (nodes, bins) int64, but for the bins that are told
+        ``apart``: these are 0 there, and their sums are (nodes, apart, 2) int64. Raises ``DataError`` where those of
+        the others may not fit."""
+        if not self._fit(np.delete(self.filled, apart)):
             raise DataError(
                 "a bin has more rows here than were counted before the first tree; has the table changed? Run it again"
             )
         sums = self._summed(nodes)
-        return unpacked(sums) if self.packs and not pack else sums
+        own = sums[:, apart]
+        sums[:, apart] = 0
+        return (sums, unpacked(own)) if sums.ndim == 2 else (packed(sums), own)
 
     def _summed(self, nodes: Array) -> Array:
+        """The sums of each bin in one number where all of this site's fit, else in two."""
         starts = self.bins.starts
-        sums = np.zeros((len(nodes), int(starts[-1]), *(() if self.packs else (2,))), np.int64)
+        sums = np.zeros((len(nodes), int(starts[-1]), *(() if self._fit(self.filled) else (2,))), np.int64)
         places = [self.places[node] for node in nodes.tolist()]
         whole = sum(high - low for _, low, high in places)
         add = partial(add_up, self.binned)
