@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hanse
-from hanse.algorithms._oddities import coded, unlike
+from hanse.algorithms._oddities import coded, recoded, unlike
 from hanse.errors import ConfigError
 
 
@@ -49,6 +49,27 @@ def test_another_unit_is_named_with_its_site(column: str, change: Any, model: st
     assert any(
         w.startswith(f"{column!r} at ") and w.partition(lies)[0].endswith((" c", ", c")) for w in said if lies in w
     )
+
+
+@pytest.mark.parametrize("first", [lambda x: x == "m", lambda x: float(x == "m")])
+@pytest.mark.parametrize("model", ["logistic_regression", "xgboost"])
+def test_other_codes_of_two_values_are_named(first: Any, model: str) -> None:
+    """0 and 1 at two sites, 1 and 2 at the third: a coefficient of 2.2 was 1.1, and nothing said so."""
+    here, there = ({"sex": lambda v, k=k: [first(x) + k for x in v] if k else [first(x) for x in v]} for k in (0, 1))
+    alike = run(model, a=site(1, **here), b=site(2, **here), c=site(3, **here))
+    assert alike.warnings == []
+    said = run(model, a=site(1, **here), b=site(2, **here), c=site(3, **there)).warnings
+    assert any(
+        w.startswith("'sex' at ") and "c has two values there, and its mean at the other sites" in w for w in said
+    )
+
+
+def test_two_values_of_a_site_are_those_of_others_too() -> None:
+    """A site that sees one of two values, or two of four, is as others are, where these have them about as often."""
+    two, four = np.array([0.0, 1.0] * 30), np.array([0.0, 1.0, 2.0, 3.0] * 15)
+    for here, there in ((two, np.ones(60)), (two, two), (np.ones(60), two), (four, two), (two[:8], two + 1)):
+        whole = np.concatenate([here, there])
+        assert recoded(["x"], here[:, None], np.array([len(whole)]), np.array([whole.mean()]), 5) == []
 
 
 def test_codes_for_missing_values_are_named() -> None:

@@ -92,6 +92,7 @@ def test_they_are_those_of_the_pooled_held_out_rows() -> None:
         assert row["loss"] == pytest.approx(log_loss(y[mask], p, labels=["no", "yes"]), rel=1e-9)
         assert row["accuracy"] == pytest.approx(accuracy_score(y[mask], predictor.predict(part)))
         assert row["auc"] == pytest.approx(roc_auc_score(y[mask], p), abs=2e-3)  # to the width of a bin
+        assert abs(row["auc"] - roc_auc_score(y[mask], p)) <= row["auc_error"] + 1e-12
     assert repr(result.groups).split()[:7] == ["column", "group", "rows", "sites", "accuracy", "auc", "loss"]
     assert "Metrics by group" in result._repr_html_()
 

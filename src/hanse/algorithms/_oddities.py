@@ -1,4 +1,5 @@
-"""What a site finds odd in its own numbers, held against those of all sites: other units, codes for missing values.
+"""What a site finds odd in its own numbers, held against those of all sites: other units, other codes of two values,
+codes for missing values.
 
 The site looks for itself and names columns, nothing else: how far off they are does not leave it. It says nothing of
 columns with fewer values than its owner's minimum.
@@ -43,6 +44,28 @@ def unlike(names: Sequence[str], values: Array, count: Array, mean: Array, least
         small, large = sorted((abs(here), abs(there)))
         doubled = large > 2 * small and large > FROM_ZERO * spread
         if gap > 1e-9 * large and gap > (APART if doubled else FAR) * spread * (1 + 2 / len(own) ** 0.5):
+            found.append(name)
+    return found
+
+
+def recoded(names: Sequence[str], values: Array, count: Array, mean: Array, least: int) -> list[str]:
+    """The columns of two values here, such as 1 and 2, beyond both of which their mean at the other sites lies, as it
+    does of 0 and 1. Arguments as of :func:`unlike`.
+
+    >>> recoded(["sex"], np.array([1.0, 2.0] * 10)[:, None], np.array([40.0]), np.array([1.0]), 5)
+    ['sex']
+    """
+    found = []
+    for name, column, total, middle in zip(names, values.T, count, mean, strict=True):
+        own = column[np.isfinite(column)]
+        others = total - len(own)
+        if len(own) < max(FEWEST, least) or others < max(FEWEST, least):
+            continue
+        low, high = float(own.min()), float(own.max())
+        if low == high or not np.isin(own, (low, high)).all():
+            continue
+        there, near = (total * middle - own.sum()) / others, 1e-6 * (high - low)
+        if not low - near <= there <= high + near:
             found.append(name)
     return found
 

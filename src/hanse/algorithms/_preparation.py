@@ -35,7 +35,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from hanse.algorithms._agreement import MAX_WARNINGS, UNTOLD, agreed, check_sums, least, report, sizes
-from hanse.algorithms._oddities import coded, unlike
+from hanse.algorithms._oddities import coded, recoded, unlike
 from hanse.codec import ArrayOf, encode
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, DataError
@@ -283,7 +283,7 @@ def _column_sums(
     features = len(listed)
     listed += [None] * targets.shape[1]
     found = {name: np.zeros(len(listed)) for name in ("count", "sum", "squares")}
-    odd: dict[str, list[str]] = {"unlike": [], "coded": []}
+    odd: dict[str, list[str]] = {"unlike": [], "recoded": [], "coded": []}
     squares, all_rows = ask.step == "squares", bool(learned.all())
     if squares:
         odd["untold"] = [column.name for column in ask.agreed.columns if untold(table, column, learned)]
@@ -295,7 +295,11 @@ def _column_sums(
             values = np.clip(values, -_MOST, _MOST)
         if squares and column is not None and column.kind is ColumnKind.NUMERIC:
             own = [column.name], values[:, None]
-            odd["unlike"] += unlike(*own, ask.count[i : i + 1], ask.mean[i : i + 1], atleast)
+            counts, means = ask.count[i : i + 1], ask.mean[i : i + 1]
+            if far := unlike(*own, counts, means, atleast):
+                odd["unlike"] += far
+            else:
+                odd["recoded"] += recoded(*own, counts, means, atleast)
             odd["coded"] += coded(*own, atleast)
             del own
         present = np.isfinite(values)
@@ -343,6 +347,7 @@ def _of_ranges(site: Site, ask: Question) -> Contribution:
 
 _ODD = {
     "unlike": "lies far from its values at the other sites; look at its unit, its decimal sign and its codes",
+    "recoded": "has two values there, and its mean at the other sites lies beyond both; code it alike (0 and 1, say)",
     "coded": "seems to hold a code for missing values; leave those cells empty",
     "untold": f"has labels that no site tells ({UNTOLD}): rows with them count as rows of none of the labels",
     "unused": f"has labels that no site tells ({UNTOLD}): nothing is learned from rows with them",

@@ -197,7 +197,8 @@ def _reports(learned: Record, known: Record, gathered: Gathered) -> Record:
     for i, (name, label) in enumerate(known.data["groups"]):
         report = evaluation.report({part: values[i] for part, values in sums.items()}, task)
         about = {"column": name, "group": label, "rows": int(rows[i]), "sites": int(sites[i])}
-        told.append({**about, **{k: v for k, v in report.items() if k in task.of.metrics or k == "implausible"}})
+        shown = {*task.of.metrics, *(f"{metric}_error" for metric in task.of.metrics), "implausible"}
+        told.append({**about, **{k: v for k, v in report.items() if k in shown}})
     more = {"more": known.data["more"]} if known.data["more"] else {}
     return Record({"told": {"groups": told, **more}})
 

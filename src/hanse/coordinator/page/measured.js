@@ -11,7 +11,7 @@ export function measured(told = {}) {
   return [told.groups ? groups(told.groups) : null, told.cross_site ? matrix(told.cross_site) : null];
 }
 
-const named = (metric) => METRICS[metric] ?? metric;
+const named = (metric) => METRICS[metric] ?? (metric.endsWith("_error") ? `± ${named(metric.slice(0, -6))}` : metric);
 const figure = (value) => h("td", { class: "number" }, number(value, "–"));
 
 function groups({ groups: rows, more }) {
