@@ -295,11 +295,12 @@ class Answerer:
         """Keeps what is to be remembered, and what a reply tells for good, once the reply is there."""
         task = asked.task
         asked.run.memories.keep(task.step, task.exchange, asked.memory, task.checkpoint)
-        keep_promises(self._hold, asked.party.passing)
+        if asked.party.passing:
+            keep_promises(self._hold, asked.party.passing)
         leaving = asked.party.leaving
         if leaving and all(map(self._by_gate, leaving)):
             self.spent["told"] = leaving
-        else:
+        elif leaving:
             keep_promises(self._promises.setdefault, leaving)
 
     def _noised(self, contribution: Contribution, key: release.Key, asked: Asked, steps: Steps | None) -> Contribution:

@@ -27,7 +27,7 @@ class NodeMemory:
     @property
     def blank(self) -> bool:
         """Whether nothing is remembered, as before the first exchange."""
-        return not (self.algorithm or self.gather or any(self.transforms.values()))
+        return not (self.algorithm or self.gather or (self.transforms and any(self.transforms.values())))
 
     def copy(self) -> NodeMemory:
         """The same, of which what is set or deleted does not change this one; values are not copied."""

@@ -300,11 +300,12 @@ class Contributions:
 
     def mean(self) -> dict[str, Array]:
         self._may_add()
-        if not self.weight > 0:
+        weight = self.weight
+        if not weight > 0:
             raise RunFailed(
                 "the weights of all contributions are zero, so there is no mean; are there training rows at any site?"
             )
-        return self._reduce("a.", weighted=True, divide=self.weight, keep=True)
+        return self._reduce("a.", weighted=True, divide=weight, keep=True)
 
     def sums(self) -> dict[str, Array]:
         return self._reduce("s.", weighted=False, divide=1.0, keep=False)

@@ -131,8 +131,12 @@ class Together:
         for part in self._parts:
             if isinstance(part, tuple):
                 stack, places = part
-                high = low + len(places)
-                into[low:high] = stack.arrays[name].reshape(len(stack), -1)[:, start:stop][places]
+                first, high = places[0], low + len(places)
+                whole = stack.arrays[name].reshape(len(stack), -1)
+                if places == list(range(first, first + len(places))):  # nearly always, and read in half the time
+                    into[low:high] = whole[first : first + len(places), start:stop]
+                else:
+                    into[low:high] = whole[:, start:stop][places]
             else:
                 high = low + 1
                 into[low] = block(part, name, start, stop)

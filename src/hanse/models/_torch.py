@@ -172,7 +172,10 @@ class TorchModule:
                         (w, np.asarray(X, np.float32), np.asarray(y, kind), rng, how)
                         for w, X, y, rng, how in ([given[i] for i in places] if len(alike) > 1 else given)
                     ]
-                    found |= dict(zip(places, trained(torch, module, descent, typed, divided), strict=True))
+                    learned = trained(torch, module, descent, typed, divided)
+                    if len(alike) == 1:
+                        return learned
+                    found |= dict(zip(places, learned, strict=True))
         return [found[i] if i in found else self.train(*given[i]) for i in range(len(given))]
 
     def clipped(self, parameters: Mapping[str, Array], X: Array, y: Array, bound: float) -> dict[str, Array]:
