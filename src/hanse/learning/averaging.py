@@ -371,7 +371,7 @@ class Averaging:
             compared = there[stacked[0]]
             off = {APART: apart(learned[stacked[0]], compared.run(), ask.model)}
         if common.visit is not None and not ask.measures and compared is None and len(there) == len(sites):
-            alike = self._alike(there, learned, common.visit, [before for *_, before in seen])
+            alike = self._alike(there, learned, common.visit, [before for _, _, _, before in seen])
             if alike is not None:
                 return alike
         left, found = iter(learned), []
@@ -408,9 +408,11 @@ class Averaging:
             memory = recalled(site, ask.counted)
             settings = self._configured(site, ask.round, len(rows.train), common.settings)
             visit = Visit(ask.model, common.learned, ask.server, memory or {}, settings, lost=memory is None)
-        measured = self.local.measured(visit)
-        sums, metrics = evaluate(model, measured, rows, ask.prepared) if ask.measures else ({}, {})
-        return rows, visit, sums, {**metrics, "n": float(len(rows.train)), "n_test": float(len(rows.test))}
+        counts = {"n": float(len(rows.train)), "n_test": float(len(rows.test))}
+        if not ask.measures:
+            return rows, visit, {}, counts
+        sums, metrics = evaluate(model, self.local.measured(visit), rows, ask.prepared)
+        return rows, visit, sums, {**metrics, **counts}
 
     def _contribution(
         self, site: Site, rows: preparation.Rows, visit: Visit, record: Record, sums: Arrays, metrics: dict[str, float]

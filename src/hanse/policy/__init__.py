@@ -192,9 +192,11 @@ def _passes(rule: Rule, facts: Facts, besides: frozenset[str]) -> bool:
         if reads is None or reads & besides:
             return False
         said = Narrowed(rule, reads).decide(facts)
+        if type(said) is Decision:
+            return said.allowed is True
         if inspect.iscoroutine(said):
             said.close()
-        return type(said) is Decision and said.allowed is True
+        return False
     except Exception:
         return False
 

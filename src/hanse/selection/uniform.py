@@ -13,5 +13,5 @@ def choose(situation: Situation) -> Choice:
     Choice(nodes=['b', 'c'], reason='2 of 3, each as likely as any other', reasons={}, left_out={})
     """
     drawn = situation.rng.choice(len(situation.eligible), situation.count, replace=False)
-    nodes = sorted(situation.eligible[i] for i in drawn)
+    nodes = [situation.eligible[i] for i in sorted(drawn.tolist())]
     return Choice(nodes, f"{len(nodes)} of {len(situation.eligible)}, each as likely as any other")
