@@ -42,6 +42,7 @@ from hanse.errors import WireError
 from hanse.messages import Array, Json, Record
 
 T = TypeVar("T")
+_KEPT_PATHS = 16  # at which a dataclass stands in others
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +177,16 @@ class _Array:
     arrays_only = True
 
     def __init__(self, of: ArrayOf) -> None:
-        self._of = of
+        self._of, self._dtype = of, np.dtype(of.dtype) if of.dtype else None
+        self._ndim = None if of.shape is None else len(of.shape)
+        self._fixed = [(axis, n) for axis, n in enumerate(of.shape or ()) if isinstance(n, int)]
+        self._named = [(axis, n) for axis, n in enumerate(of.shape or ()) if isinstance(n, str)]
 
     def encode(self, value: Any, path: str, arrays: dict[str, Array]) -> Json:
         if not isinstance(value, np.ndarray):
             raise _Wrong(path, _said(value), "an array")
-        self._check(value, path, None)
+        if not self._fits(value):
+            raise self._odd(value, path, {})
         if path in arrays:
             raise _Wrong(path, "named twice", "names that differ")
         arrays[path] = value
@@ -190,25 +195,30 @@ class _Array:
     def decode(self, data: Json, path: str, source: _Source) -> Any:
         if path not in source.arrays:
             raise _Wrong(path, "missing", "an array")
-        array = source.arrays[path]
-        self._check(array, path, source.lengths)
+        array, lengths = source.arrays[path], source.lengths
+        if not self._fits(array):
+            raise self._odd(array, path, lengths)
+        shape = array.shape
+        for axis, name in self._named:
+            if lengths.setdefault(name, shape[axis]) != shape[axis]:
+                raise self._odd(array, path, lengths)
         source.used.add(path)
         return array
 
-    def _check(self, array: Array, path: str, lengths: dict[str, int] | None) -> None:
+    def _fits(self, array: Array) -> bool:
+        """But for the lengths that have names."""
+        if self._dtype is not None and array.dtype != self._dtype:
+            return False
+        if self._ndim is None:
+            return True
+        shape = array.shape
+        return len(shape) == self._ndim and all([shape[axis] == n for axis, n in self._fixed])
+
+    def _odd(self, array: Array, path: str, lengths: Mapping[str, int]) -> _Wrong:
         dtype, shape = self._of.dtype, self._of.shape
-        fits = not dtype or array.dtype == np.dtype(dtype)
-        if fits and shape is not None:
-            fits = len(shape) == array.ndim
-            for wanted, length in zip(shape, array.shape, strict=False):
-                if isinstance(wanted, str) and lengths is not None:
-                    fits = fits and lengths.setdefault(wanted, length) == length
-                elif isinstance(wanted, int):
-                    fits = fits and wanted == length
-        if not fits:
-            known = tuple((lengths or {}).get(s, s) if isinstance(s, str) else s for s in shape or ())
-            kind = f"{dtype or 'any type'}" + (f" of shape {known}" if shape is not None else "")
-            raise _Wrong(path, f"{array.dtype} of shape {array.shape}", kind)
+        known = tuple(lengths.get(s, s) if isinstance(s, str) else s for s in shape or ())
+        kind = f"{dtype or 'any type'}" + (f" of shape {known}" if shape is not None else "")
+        return _Wrong(path, f"{array.dtype} of shape {array.shape}", kind)
 
 
 class _Record:
@@ -312,22 +322,32 @@ class _Dataclass:
         self._kind = kind
         self._fields = {f.name: (_coder(hints[f.name]), _optional(f)) for f in dataclasses.fields(kind)}
         self._in_json = {name for name, (coder, _) in self._fields.items() if not coder.arrays_only}
+        self._below: dict[str, list[tuple[str, _Coder, str]]] = {}  # of some paths: its fields, and where they stand
         self.arrays_only = False
+
+    def _places(self, path: str) -> list[tuple[str, _Coder, str]]:
+        found = self._below.get(path)
+        if found is None:
+            if len(self._below) >= _KEPT_PATHS:  # those of a long tuple are many
+                self._below.clear()
+            found = [(name, coder, _joined(path, name)) for name, (coder, _) in self._fields.items()]
+            self._below[path] = found
+        return found
 
     def encode(self, value: Any, path: str, arrays: dict[str, Array]) -> Json:
         if type(value) is not self._kind:
             raise _Wrong(path, _said(value), f"a {self._kind.__name__}")
         found = {}
-        for name, (coder, _) in self._fields.items():
-            item = coder.encode(getattr(value, name), _joined(path, name), arrays)
+        for name, coder, here in self._places(path):
+            item = coder.encode(getattr(value, name), here, arrays)
             if not coder.arrays_only:
                 found[name] = item
         return found
 
     def encode_again(self, value: Any, arrays: dict[str, Array], known: Known, path: str = "") -> Json:
         found = {}
-        for name, (coder, _) in self._fields.items():
-            item, here = getattr(value, name), _joined(path, name)
+        for name, coder, here in self._places(path):
+            item = getattr(value, name)
             before = known.get(here)
             if before is None or before[0] is not item:
                 own: dict[str, Array] = {}
