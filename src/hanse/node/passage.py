@@ -293,14 +293,16 @@ class Reserved:
 @dataclass(frozen=True, slots=True)
 class BookedAhead:
     """What answering may use up goes to the disk while the worker computes, so that the answer need not wait for both,
-    one after the other."""
+    one after the other; unless it is there, booked with an earlier step."""
 
     book: Book
     name: str = "book"
 
     def __call__(self, task: Passage) -> None:
         assert task.reservation is not None
-        if task.reservation.charges:  # the disk may be slow; nobody else waits for it
+        if task.reservation.charges and not self.book.covers(
+            task.reservation
+        ):  # the disk may be slow; nobody else waits for it
             task.booked = asyncio.ensure_future(asyncio.to_thread(self.book.book, task.reservation))
 
 
@@ -343,17 +345,25 @@ class SpendingSettled:
 
     def __call__(self, task: Passage) -> Awaitable[None] | None:
         assert task.reservation is not None
-        return self._settle(task, task.reservation) if task.reservation.charges else None
+        if not task.reservation.charges:
+            return None
+        if task.booked is None and self.book.booked(task.reservation):  # with an earlier step
+            self._entered(task, task.reservation)
+            return None
+        return self._settle(task, task.reservation)
 
     async def _settle(self, task: Passage, reservation: Reservation) -> None:
-        spent = dict(task.worked.spent)
-        release = spent.pop("release", None)
         if task.booked is not None:
             await task.booked
         if self.book.booked(reservation):
-            self.book.settle(reservation, spent, release)
+            self._entered(task, reservation)
         else:
-            await asyncio.to_thread(self.book.settle, reservation, spent, release)
+            await asyncio.to_thread(self._entered, task, reservation)
+
+    def _entered(self, task: Passage, reservation: Reservation) -> None:
+        spent = dict(task.worked.spent)
+        release = spent.pop("release", None)
+        self.book.settle(reservation, spent, release)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,9 @@ take a settling back, never the booking, so it may cost an answer that was not t
 Where an answer used up just what was booked ahead, the disk says all of it already: settling it writes nothing, and it
 is *entered* with some others in one transaction, beside a later booking or where the accounts are to be complete. Until
 then it is counted from memory, and whoever starts again after a kill finds it as it was booked.
+
+Of a run that asks step after step, those that follow are booked with one of them (:mod:`hanse.node.steps_ahead`), so
+that most of its answers need no disk at all.
 """
 
 from __future__ import annotations
@@ -32,6 +35,17 @@ from hanse.ledger import Account, Ledger
 from hanse.messages import Json, Record, as_it_travels, dumps, loads, mark
 from hanse.node.holdings import Holdings
 from hanse.node.kept import opened
+from hanse.node.steps_ahead import (
+    STEPS,
+    Charges,
+    StepsAhead,
+    Told,
+    Where,
+    digest_of_window,
+    is_window,
+    may_lack_lines,
+    plain,
+)
 from hanse.rule import Decision
 
 FILE = "spending.db"
@@ -47,6 +61,7 @@ CREATE TABLE IF NOT EXISTS ahead (
   number INTEGER PRIMARY KEY, digest TEXT NOT NULL, run TEXT NOT NULL, charges TEXT NOT NULL);
 """
 _TOGETHER = 32  # settled answers that are entered by one transaction
+_DOUBLED = 20  # times, what an account holds: where there is room for so much, there is no limit
 _COMMITS = 100  # of those that last, after which the write-ahead log is brought into the file: some 1,500 pages
 
 
@@ -91,6 +106,7 @@ class Book:
         self._settled: dict[int, Reservation] = {}  # by the row on disk that says what they used up; not yet entered
         self._told: dict[str, set[tuple[str, str]]] = {}  # by their digest, the ledgers and accounts of these
         self._used: dict[tuple[str, Account], tuple[Ledger, Json]] = {}  # what they used up
+        self._next, self._lines = StepsAhead(), Told(home)
         self._numbers = itertools.count()
         self._lock = threading.RLock()  # settling waits for the disk in a thread of its own
         self._db = opened(
@@ -107,7 +123,12 @@ class Book:
         """Lets the file go."""
         with self._lock, contextlib.suppress(sqlite3.Error):  # who starts again enters what is booked
             self._entered()
+            if rows := self._next.unused():
+                with self._written(lasting=False):
+                    for row in rows:
+                        self._delete(row)
         self._db.close()
+        self._lines.close()
 
     # ------------------------------------------------------------ one answer
 
@@ -170,14 +191,78 @@ class Book:
         with self._lock:
             if reservation.number not in self._reserved or reservation.number in self._ahead:
                 return
-            charges: Json = [[name, at.name, at.run, most] for name, (at, most) in reservation.charges.items()]
-            if len(self._settled) >= _TOGETHER:
+            coming, where = self._coming(reservation), _where(reservation)
+            if coming or len(self._settled) >= _TOGETHER:
                 self._entered()
+            window = 0
             with self._written():
-                row = self._db.execute(
-                    "INSERT INTO ahead VALUES (NULL, ?, ?, ?)", (reservation.digest, reservation.run, dumps(charges))
-                ).lastrowid
-            self._ahead[reservation.number] = int(row or 0)
+                row = self._insert(reservation.digest, reservation.run, plain(reservation.charges))
+                if coming:
+                    if (before := self._next.before(where)) is not None:
+                        self._delete(before)
+                    every = [charge for one in coming.values() for charge in plain(one)]
+                    window = self._insert(digest_of_window(), reservation.run, every)
+            self._ahead[reservation.number] = row
+            if coming:
+                self._next.booked(where, window, coming)
+
+    def covers(self, reservation: Reservation) -> bool:
+        """Whether what an answer may use up was booked with an earlier step, and need not be booked; it has been taken
+        for this answer then."""
+        with self._lock:
+            if reservation.number not in self._reserved or reservation.number in self._ahead:
+                return False
+            facts, where = reservation.facts, _where(reservation)
+            if facts is None or not self._next.take(reservation.number, where, facts.step, reservation.charges):
+                return False
+            self._ahead[reservation.number] = _of_window(reservation)
+            return True
+
+    def _coming(self, reservation: Reservation) -> Mapping[int, Charges]:
+        """By step what the next ones of its run may use up; nothing where a ledger knows that only of the answer, or
+        where to count one for nothing could ever matter."""
+        facts, found = reservation.facts, dict[int, Charges]()
+        if facts is None or not self._next.follows(_where(reservation), facts.step):
+            return {}
+        for step in range(facts.step + 1, min(facts.step + STEPS, facts.steps)):
+            about = facts.of_another(
+                step=step,
+                exchange=facts.exchange,
+                operation=facts.operation,
+                combine=facts.combine,
+                round=facts.round,
+                bytes=facts.bytes,
+                time=facts.time,
+            )
+            charges = {
+                name: (account, ledger.most(about))
+                for name, (ledger, account) in self._accounts(about).items()
+                if self._matters_little(ledger, account, about, first=not found)
+            }
+            if set(charges) != set(reservation.charges):
+                return {}
+            found[step] = charges
+        return found
+
+    def _matters_little(self, ledger: Ledger, account: Account, facts: Facts, first: bool) -> bool:
+        """Whether an answer that nobody gave may be counted after a loss of power: on an account of this step alone,
+        which has room for three; or, as the ``first`` step tells for all, on one that has no limit."""
+        if _late(ledger):
+            return False
+        most = ledger.most(facts)
+        if account.run == facts.run:
+            thrice = ledger.add(most, ledger.add(most, most))
+            return self._spent(ledger, account) is None and ledger.refuses(thrice, facts).allowed
+        if not first:
+            return True
+        total = self._with(ledger, account, most)
+        for _ in range(_DOUBLED):
+            total = ledger.add(total, total)
+        return ledger.refuses(total, facts).allowed
+
+    def _insert(self, digest: str, run: str, charges: Json) -> int:
+        row = self._db.execute("INSERT INTO ahead VALUES (NULL, ?, ?, ?)", (digest, run, dumps(charges))).lastrowid
+        return int(row or 0)
 
     def booked(self, reservation: Reservation) -> bool:
         """Whether it is booked ahead, so that settling it waits for no disk."""
@@ -190,17 +275,37 @@ class Book:
         with self._lock:
             self._entered()
         with self._lock, self._written():
+            gone = self._recover_told(known)
             for number, digest, run, text in self._db.execute("SELECT * FROM ahead").fetchall():
                 charges: Json = loads(text)
-                for name, account, of_run, most in charges:
+                if is_window(digest):
+                    charges = charges if may_lack_lines(digest) else []
+                    for charge in [charge for charge in gone.get(run, []) if charge in charges]:
+                        charges.remove(charge)
+                        gone[run].remove(charge)
+                for place, (name, account, of_run, most) in enumerate(charges):
                     if name in known:
-                        nobody = Reservation(number, digest, run, {})
-                        self._enter(known[name], Account(account, of_run), nobody, most, digest)
+                        nobody, own = Reservation(number, digest, run, {}), f"{digest} {number} {place}"
+                        named = own if is_window(digest) else digest
+                        self._enter(known[name], Account(account, of_run), nobody, most, named)
                 unknown: Json = [charge for charge in charges if charge[0] not in known]
                 if unknown:
                     self._db.execute("UPDATE ahead SET charges = ? WHERE number = ?", (dumps(unknown), number))
                 else:
                     self._delete(number)
+        self._lines.clear()
+
+    def _recover_told(self, known: Mapping[str, Ledger]) -> dict[str, list[Json]]:
+        """Enters what was told out of windows and not entered; returns its charges, by run."""
+        found: dict[str, list[Json]] = {}
+        for digest, run, charges in self._lines.lines():
+            for name, account, of_run, most in charges:
+                nobody = Reservation(-1, digest, run, {})
+                if name in known and self._enter(known[name], Account(account, of_run), nobody, most, digest):
+                    found.setdefault(run, []).append([name, account, of_run, most])
+            if unknown := [charge for charge in charges if charge[0] not in known]:
+                self._insert(digest, run, unknown)
+        return found
 
     def settle(
         self, reservation: Reservation, spent: Mapping[str, Json] | None = None, release: str | None = None
@@ -222,8 +327,12 @@ class Book:
             with self._lock:
                 ahead = self._ahead.get(reservation.number)
                 if ahead is not None and self._as_booked(reservation, spent or {}, known):
+                    if ahead < 0:
+                        self._lines.add(reservation.digest, reservation.run, reservation.charges)
                     self._enter_later(ahead, reservation, known)
                     self._ahead.pop(reservation.number)
+                    if ahead < 0:
+                        self._next.settled(reservation.number)
                     self._forget_reservation(reservation)
                     return
                 self._entered()
@@ -236,7 +345,8 @@ class Book:
                             self._enter(known[name], account, reservation, used, reservation.digest)
                         elif release != "":
                             self._enter(known[name], account, reservation, used, release or reservation.digest)
-                self._ahead.pop(reservation.number, None)
+                if self._ahead.pop(reservation.number, 0) < 0:
+                    self._next.settled(reservation.number)
         self.release(reservation)
 
     def release(self, reservation: Reservation) -> None:
@@ -247,7 +357,9 @@ class Book:
         with self._lock:
             self._forget_reservation(reservation)
             ahead = self._ahead.pop(reservation.number, None)
-            if ahead is not None:
+            if ahead is not None and ahead < 0:
+                self._next.released(reservation.number)
+            elif ahead is not None:
                 with contextlib.suppress(sqlite3.Error), self._written(lasting=False):
                     self._delete(ahead)
 
@@ -257,7 +369,11 @@ class Book:
             self._entered()
             self._db.execute("DELETE FROM answers WHERE run = ?", (run,))
             self._db.execute("DELETE FROM accounts WHERE run = ?", (run,))
+            for number, digest in self._db.execute("SELECT number, digest FROM ahead WHERE run = ?", (run,)).fetchall():
+                if is_window(digest):
+                    self._delete(number)
             self._holds.forget(run)
+            self._next.forget(run)
 
     # ------------------------------------------------------------ for the owner
 
@@ -285,8 +401,9 @@ class Book:
             rows = self._db.execute("SELECT ledger, account, spent FROM accounts WHERE run = ''").fetchall()
             found: dict[tuple[str, str], Json] = {(name, ledger): loads(spent) for ledger, name, spent in rows}
             counted = set[tuple[str, str, str]]()
-            for digest, whose, text in self._db.execute("SELECT digest, run, charges FROM ahead").fetchall():
-                charges: Json = loads(text)
+            rows = self._db.execute("SELECT digest, run, charges FROM ahead").fetchall()
+            there = [(digest, run, loads(text)) for digest, run, text in rows if not is_window(digest)]
+            for digest, whose, charges in [*there, *self._lines.lines()]:
                 for ledger, name, run, most in charges:
                     once, entered = (digest, ledger, name), self._holds.answered(digest, whose)
                     if run or ledger not in known or once in counted or (ledger, name) in entered:
@@ -344,7 +461,7 @@ class Book:
 
     def _entered(self) -> None:
         """Enters what was settled and stands on disk as it was booked, all of it in one transaction."""
-        if not self._settled:
+        if not self._settled and not self._next.due:
             return
         with self._written(lasting=False):
             self._db.executemany("DELETE FROM ahead WHERE number = ?", [(row,) for row in self._settled])
@@ -363,6 +480,13 @@ class Book:
                 total = used if before is None else ledger.add(before, used)
                 accounts.append((name, account.name, account.run, dumps(total)))
             self._db.executemany("INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?)", accounts)
+            for row, left in self._next.rows():
+                if left:
+                    self._db.execute("UPDATE ahead SET charges = ? WHERE number = ?", (dumps(left), row))
+                else:
+                    self._delete(row)
+        self._next.entered()
+        self._lines.clear()
         self._settled, self._told, self._used = {}, {}, {}
 
     def _forget_reservation(self, reservation: Reservation) -> None:
@@ -388,14 +512,15 @@ class Book:
                 total = ledger.add(total, charge[1])
         return total
 
-    def _enter(self, ledger: Ledger, account: Account, reservation: Reservation, used: Json, name: str) -> None:
+    def _enter(self, ledger: Ledger, account: Account, reservation: Reservation, used: Json, name: str) -> bool:
+        """Returns whether it was not entered before."""
         self._holds.enters(name, reservation.run)
         entered = self._db.execute(
             "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)",
             (name, ledger.name, account.name, reservation.run),
         )
         if not entered.rowcount:
-            return  # it was told before, or beside this one
+            return False  # it was told before, or beside this one
         before = self._spent(ledger, account)
         total = used if before is None else ledger.add(before, used)
         if _late(ledger) and reservation.facts is not None:
@@ -410,6 +535,17 @@ class Book:
             "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?)",
             (ledger.name, account.name, account.run, dumps(total)),
         )
+        return True
+
+
+def _where(reservation: Reservation) -> Where:
+    facts = reservation.facts
+    return (reservation.run, -1, "") if facts is None else (reservation.run, facts.exchange, facts.operation)
+
+
+def _of_window(reservation: Reservation) -> int:
+    """In place of the row that books an answer by itself; no row has this number."""
+    return -1 - reservation.number
 
 
 def _by_release(ledger: Ledger) -> bool:
