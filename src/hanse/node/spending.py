@@ -39,7 +39,7 @@ from hanse.node.steps_ahead import (
     STEPS,
     Charges,
     StepsAhead,
-    Told,
+    ToldLines,
     Where,
     digest_of_window,
     is_window,
@@ -106,7 +106,7 @@ class Book:
         self._settled: dict[int, Reservation] = {}  # by the row on disk that says what they used up; not yet entered
         self._told: dict[str, set[tuple[str, str]]] = {}  # by their digest, the ledgers and accounts of these
         self._used: dict[tuple[str, Account], tuple[Ledger, Json]] = {}  # what they used up
-        self._next, self._lines = StepsAhead(), Told(home)
+        self._next, self._lines = StepsAhead(), ToldLines(home)
         self._numbers = itertools.count()
         self._lock = threading.RLock()  # settling waits for the disk in a thread of its own
         self._db = opened(

@@ -63,7 +63,7 @@ def plain(charges: Charges) -> list[Json]:
     return [[name, account.name, account.run, most] for name, (account, most) in charges.items()]
 
 
-class Told:
+class ToldLines:
     """The lines of what was told and not entered. When :meth:`add` returns, the operating system has it: it outlives
     this process, but not a loss of power."""
 
