@@ -39,6 +39,26 @@ OpenSource = Callable[[Mapping[str, Json]], Source]  # the same, to be read in b
 _COMBINES = {str(combine): combine for combine in Combine}
 
 
+class Touched(NamedTuple):
+    """What a run touches of a node's rows.
+
+    Args:
+        data, model: whether it touches them at all, and whether it learns a model from them.
+        besides, groups: the columns that it needs beside the features, and those by whose groups it measures.
+    """
+
+    data: bool
+    model: bool
+    besides: tuple[str, ...]
+    groups: tuple[str, ...]
+
+    @staticmethod
+    def of(config: RunConfig) -> Touched:
+        """Of a run's configuration."""
+        data = algorithms.needs_data(config)
+        return Touched(data, algorithms.needs_model(config), config.besides, config.group_columns)
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What a bundle says to every node of its run, with nothing of a node's own: sites of one process share it.
@@ -49,6 +69,7 @@ class Terms:
         gathers: by the way to combine.
         alike: whether all kinds of combining are gathered in the same way.
         guarantee: what differential privacy the run promises.
+        touched: what it touches of a node's rows.
         rows: node to the most rows that it declared.
         nodes: all of the run.
         seed: of the run.
@@ -60,6 +81,7 @@ class Terms:
     gathers: Mapping[Combine, Gather]
     alike: bool
     guarantee: Guarantee | None
+    touched: Touched
     rows: Mapping[str, float]
     nodes: tuple[str, ...]
     seed: int
@@ -74,7 +96,8 @@ class Terms:
         rows = {node: numbers[count] for node, count in most.items()}
         gathers, promised = gathering.build(bundle["gathering"], settings), protection.of(config, len(rows))
         nodes, seed = tuple(rows), int(settings.get("seed", 0))
-        return Terms(config, settings, algorithms.build(config), gathers, alike, promised, rows, nodes, seed)
+        algorithm, touched = algorithms.build(config), Touched.of(config)
+        return Terms(config, settings, algorithm, gathers, alike, promised, touched, rows, nodes, seed)
 
 
 def _new_secret() -> Callable[[], bytes]:
@@ -361,13 +384,13 @@ class Answerer:
         return run
 
     def _rows(self, terms: Terms, bundle: Mapping[str, Json]) -> _Rows:
-        config, aligned = terms.config, bundle["alignment"]
-        if not algorithms.needs_data(config):
+        config, touched, aligned = terms.config, terms.touched, bundle["alignment"]
+        if not touched.data:
             return _Rows(Table(), None, self._owner)
         subject, most = self._subject(bundle)
         owner = subjects.stricter(self._owner, most)
         noised = bool(subject) and terms.guarantee is not None and terms.guarantee.unit == ROW
-        if not algorithms.needs_model(config):
+        if not touched.model:
             from hanse.queries import TableSource  # half a megabyte, in runs that ask for no statistics
 
             source = self._open(bundle) if self._open else TableSource(self._load(bundle))
@@ -375,6 +398,6 @@ class Answerer:
             return _Rows(Table(), features.SettledSource(source, aligned["kinds"]), owner, shares)
         kept, kinds, table = aligned["features"], aligned["kinds"], self._load(bundle)
         shares = subjects.of_batches(lambda: [table.select([subject])], subject) if noised else None
-        beside = features.apply(table, (), kinds, besides=config.group_columns)
-        learned = features.apply(table, kept, kinds, config.union_fill, config.besides)
+        beside = features.apply(table, (), kinds, besides=touched.groups)
+        learned = features.apply(table, kept, kinds, config.union_fill, touched.besides)
         return _Rows(learned, None, owner, shares, beside)

@@ -6,6 +6,7 @@ filled in at each site, since a filled column means "absent" and "never measured
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,12 @@ def canonical(names: Iterable[str], where: str = "") -> dict[str, str]:
             raise DataError(f"columns {found[clean]!r} and {name!r} {where}have the same name; rename one")
         found[clean] = name
     return found
+
+
+@functools.lru_cache(64)
+def _canonical_once(names: tuple[str, ...]) -> Mapping[str, str]:
+    """The same: many sites have the same columns, and each is asked in many steps."""
+    return canonical(names)
 
 
 def union_and_intersection(schemas: Schemas) -> tuple[list[str], list[str]]:
@@ -273,7 +280,7 @@ def apply(
     """The table with exactly ``features``, in that order, and then those columns of ``besides`` that the site has, as
     they are; a feature that the site lacks is filled with missing values (what they become is the preparation's
     choice), or with zeros where it is of numbers."""
-    have = canonical(table.names)
+    have = _canonical_once(table.names) if features or besides else {}
     further = [name for name in besides if name in have]
 
     def made(name: str) -> Column:

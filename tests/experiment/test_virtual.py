@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hanse
+from hanse.answers import Touched
 from hanse.errors import ConfigError, DataError
 from hanse.experiment import simulated_run, simulation
 from hanse.experiment.virtual import VirtualSites, virtual_sites
@@ -186,3 +187,13 @@ def test_labels_of_a_proposal_are_asked_for_once_for_sites_that_have_as_many_of_
                 assert simulation._labels(table, target, least, known) == labels_here(table, target, least)
     assert asked.count("y") <= 2 * 9  # of 8 rows 0 to 8 are of one label
     assert asked.count("x") == asked.count("absent") == 2 * 30
+
+
+def test_what_a_run_touches_is_found_out_once_for_all_sites(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each site looked it up in each step, among all algorithms that are there."""
+    looked: list[str] = []
+    monkeypatch.setattr(Touched, "of", lambda config, real=Touched.of: looked.append(config.model_name) or real(config))
+    sites = virtual_sites({k: v for k, v in data().items() if k != "number"}, 30, "y", 0.5)
+    with hanse.simulate(sites) as federation:
+        federation.experiment(model="sgd_classifier", target="y", sample_id_column=None, rounds=2).run(progress=False)
+    assert looked == ["sgd_classifier"]
