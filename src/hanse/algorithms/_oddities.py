@@ -39,7 +39,8 @@ def unlike(names: Sequence[str], values: Array, count: Array, mean: Array, least
         others = total - len(own)
         if len(own) < max(FEWEST, least) or others < max(FEWEST, least):
             continue
-        here, there = float(own.mean()), (total * middle - own.sum()) / others
+        summed = own.sum()
+        here, there = float(summed / len(own)), (total * middle - summed) / others
         spread, gap = float(own.std()), abs(here - there)
         small, large = sorted((abs(here), abs(there)))
         doubled = large > 2 * small and large > FROM_ZERO * spread
@@ -80,7 +81,10 @@ def coded(names: Sequence[str], values: Array, least: int) -> list[str]:
     found = []
     for name, column in zip(names, values.T, strict=True):
         own = column[np.isfinite(column)]
+        ends = (float(own.min()), float(own.max())) if len(own) else ()
         for code in CODES:
+            if code not in ends:  # so far from all others is only what lies at an end
+                continue
             many = int(np.count_nonzero(own == code))
             if many < max(3, least) or len(own) - many < max(3, least):
                 continue
