@@ -26,6 +26,7 @@ from hanse.messages import Array
 Family = Callable[[Array, Array], tuple[Array, Array, Array]]
 """(n, k) scores and (n,) targets to losses (n,), gradients (n, k) and curvatures (n, k, k)."""
 
+_FAR = 40.0
 _ROWS = 2048  # of one block: its products stay in a core's cache
 
 
@@ -74,13 +75,15 @@ def multinomial(z: Array, y: Array) -> tuple[Array, Array, Array]:
 
 
 def poisson(z: Array, y: Array) -> tuple[Array, Array, Array]:
-    """ℓ = exp z - y z with counts y, for k = 1 (the log likelihood without its constant).
+    """ℓ = exp z - y z with counts y, for k = 1 (the log likelihood without its constant). A step that went much too far
+    has a loss and a gradient, too, by which that is seen: beyond z = 40, a mean of 2.4e17, exp z goes on as a line.
 
     >>> [a.ravel().tolist() for a in poisson(np.zeros((1, 1)), np.array([3.0]))]
     [[1.0], [-2.0], [1.0]]
     """
-    mean = np.exp(z[:, 0])
-    return mean - y * z[:, 0], (mean - y)[:, None], mean[:, None, None]
+    score = z[:, 0]
+    mean = np.exp(np.minimum(score, _FAR))
+    return mean * (1.0 + np.maximum(score - _FAR, 0.0)) - y * score, (mean - y)[:, None], mean[:, None, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,8 @@ class Convex:
         dispersed: whether the variance about the fit is estimated too (least squares), for standard errors.
         scaled: whether a number is learned at mean 0 and scale 1, which a loss must allow (least squares does).
         lowest: of the targets.
+        starts: the intercept that a fit begins with, from the mean of the targets; None: 0. Where scores are
+            logarithms, a step from 0 towards a mean of thousands goes further than numbers do.
     """
 
     family: Family
@@ -109,6 +114,7 @@ class Convex:
     lowest: float = -math.inf
     per_row: bool = False
     effect: str = ""
+    starts: Callable[[float], float] | None = None
 
     absorbed: ClassVar[bool] = False  # whether the loss has a constant term of its own, as an intercept would be
     separated: ClassVar[float] = 1e-5  # loss of a row: a fit that tells all rows apart so surely goes on without end
@@ -130,6 +136,13 @@ class Convex:
         moving = np.ones((self.outputs, self.features + 1), bool)
         moving[:, -1] = self.intercept
         return moving
+
+    def start(self, mean: float) -> Array:
+        """(k, f + 1): the parameters that a fit begins with, from the mean of the targets."""
+        found = np.zeros((self.outputs, self.features + 1))
+        if self.starts is not None and self.intercept and mean > 0:
+            found[:, -1] = self.starts(mean)
+        return found
 
     def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Name to dtype and shape of what :meth:`sums` gives."""

@@ -149,6 +149,27 @@ def test_poisson_regression_equals_the_pooled_one(alpha: float) -> None:
     assert result.evaluate(rows)["loss"] == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("gathering", ["plain", "secure"])
+@pytest.mark.parametrize(("mean", "free"), [(700.0, True), (1e7, True), (700.0, False)])
+def test_poisson_regression_of_large_counts_equals_the_pooled_one(mean: float, free: bool, gathering: str) -> None:
+    """The first step went to e to the power of the mean, which is no number from 700 on, and the run failed."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=300) if free else rng.choice([-1.0, 1.0], 300)
+    y = rng.poisson(mean * np.exp(0.3 * x) if free else np.exp(np.log(mean) * x)).astype(float)
+    sites = {"ulm": {"x": x[:200], "visits": y[:200]}, "bonn": {"x": x[200:], "visits": y[200:]}}
+    options = {"alpha": 0.0, "fit_intercept": free}
+    run = hanse.simulate(sites).experiment(
+        "poisson_regression", test_fraction=0.0, model_options=options, gathering=gathering, **RUN
+    )
+    result = run.run(progress=False)
+    X = result.predictor().design({"x": x})
+    known = sm.GLM(y, sm.add_constant(X) if free else X, family=sm.families.Poisson()).fit(tol=1e-14)
+    model = result.model()
+    assert [*([model.intercept_] if free else []), *model.coef_] == pytest.approx(known.params, abs=1e-8)
+    assert result.reason.startswith("converged")
+    assert not free or len(result.rounds) <= 10
+
+
 def test_poisson_regression_of_negative_numbers_is_refused() -> None:
     sites = {name: {**site, "visits": np.asarray(site["visits"]) - 1} for name, site in SITES.items()}
     with hanse.simulate(sites) as federation, pytest.raises(Exception, match="below zero"):

@@ -171,7 +171,7 @@ class Newton:
     combines = frozenset({Combine.SUM})
 
     def init(self, config: Mapping[str, Json], previous: Record | None) -> State:
-        """All parameters zero."""
+        """All parameters zero, or the intercept where the model has its fits begin."""
         if previous is None:
             raise ConfigError("an exact fit follows the preparation; build the run with hanse.algorithms.build")
         state = State(
@@ -183,7 +183,7 @@ class Newton:
                 f"an exact fit has at most {MOST_PARAMETERS} parameters, this one has {convex.size}; choose fewer "
                 "features, or an algorithm that averages (federated_strategy fedavg)"
             )
-        return state.at(np.zeros((convex.outputs, convex.features + 1)))
+        return state.at(convex.start(float(previous.arrays["target_mean"][0])))
 
     def begun(self, state: State, start: Record) -> State:
         """``state`` at the parameters of ``start``: the fit is the same, and takes fewer steps where it is near."""

@@ -7,6 +7,7 @@ generalised linear model, whose regression table has standard errors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +37,7 @@ class PoissonRegression:
     def convex(self) -> Convex:
         alpha, free = float(self.options["alpha"]), bool(self.options["fit_intercept"])
         features = len(self.task.features)
-        return Convex(poisson, 1, features, alpha, free, lowest=0.0, per_row=True, effect="rate_ratio")
+        return Convex(poisson, 1, features, alpha, free, lowest=0.0, per_row=True, effect="rate_ratio", starts=math.log)
 
     def parameters(self, theta: Array) -> dict[str, Array]:
         return {"coef": theta[0, :-1].copy(), "intercept": theta[0, -1:].copy()}
