@@ -109,3 +109,19 @@ def test_a_missing_library_is_named(tmp_path: Path, library: str, ending: str, m
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ConfigError, match=r"hanse\[export\]"):
         result.export(tmp_path / f"m{ending}")
+
+
+def test_numbers_that_float32_cannot_tell_apart_are_no_fault_of_the_converter(tmp_path: Path) -> None:
+    pytest.importorskip("skl2onnx")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=200)
+    for far, said in ((1e4, None), (1e6, "vary too little beside their size")):
+        run = hanse.simulate({"a": {"x": x, "y": far + x}}).experiment(
+            "linear_regression", target="y", sample_id_column=None
+        )
+        result = run.run(progress=False)
+        if said is None:
+            result.export(tmp_path / "near.onnx")
+        else:
+            with pytest.raises(ConfigError, match=said):
+                result.export(tmp_path / "far.onnx")

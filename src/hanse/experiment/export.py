@@ -32,6 +32,7 @@ from hanse.messages import Record
 ROWS = 200  # that an ONNX file is asked about
 MOST = 0.95  # of them must be predicted alike
 NEAR = 1e-3  # float32 where the model has float64
+_DIGITS = 8  # units of the last place of float32 that additions may be off
 
 
 def export(record: Record, native: Any, path: str | os.PathLike[str]) -> Path:
@@ -85,18 +86,21 @@ def _onnx(record: Record, native: Any, path: Path) -> None:
     for name, value in told.items():
         entry = made.metadata_props.add()
         entry.key, entry.value = f"hanse.{name}", json.dumps(value, ensure_ascii=False)
-    apart = _furthest(native, made, len(task.features))
+    apart, rounding = _furthest(native, made, len(task.features))
     if not apart <= NEAR:
+        why = "skl2onnx converts it wrongly"
+        if apart <= rounding:
+            why = "they vary too little beside their size for the 24 bits of its numbers (float32)"
         raise ConfigError(
-            f"as ONNX, {type(native).__name__} would predict other numbers than now, by up to {apart:.3g}: skl2onnx "
-            "converts it wrongly; write it as .skops"
+            f"as ONNX, {type(native).__name__} would predict other numbers than now, by up to {apart:.3g}: {why}; "
+            "write it as .skops"
         )
     path.write_bytes(made.SerializeToString())
 
 
-def _furthest(native: Any, made: Any, features: int) -> float:
+def _furthest(native: Any, made: Any, features: int) -> tuple[float, float]:
     """How far the ONNX model's probabilities (or numbers, relative to their spread) are from the model's, for most of
-    ``ROWS`` drawn prepared rows; infinite where a label is another one.
+    ``ROWS`` drawn prepared rows; infinite where a label is another one. And how far numbers may be by rounding alone.
 
     One row in 20 may differ: float32 puts a row beside a tree's threshold to its other side.
     """
@@ -106,15 +110,16 @@ def _furthest(native: Any, made: Any, features: int) -> float:
     found = [np.asarray(values) for values in ReferenceEvaluator(made).run(None, {"X": X})]
     if hasattr(native, "classes_"):
         if np.mean(np.ravel(found[0]) == native.predict(X)) < MOST:
-            return math.inf
+            return math.inf, 0.0
         expected = native.predict_proba(X) if hasattr(native, "predict_proba") else None
     else:
         expected = native.predict(X)
     if expected is None:
-        return 0.0
+        return 0.0, 0.0
     spread = 1.0 if hasattr(native, "classes_") else float(np.std(expected)) or 1.0
     apart = np.abs(np.reshape(found[-1], np.shape(expected)) - expected).reshape(ROWS, -1).max(axis=1)
-    return float(np.quantile(apart, MOST)) / spread
+    rounding = _DIGITS * float(np.finfo(np.float32).eps) * float(np.abs(expected).max())
+    return float(np.quantile(apart, MOST)) / spread, rounding / spread
 
 
 def _xgboost(record: Record, native: Any, path: Path) -> None:
