@@ -96,7 +96,7 @@ def test_owners_consent_to_beginning_anew(lost: int, monkeypatch: pytest.MonkeyP
     rows = {f"s{i}": pd.DataFrame({"x": rng.normal(50, 10, 60)}) for i in range(8)}
     analytics = hanse.simulate(rows).analytics()
     if lost > AGAIN:
-        with pytest.raises(RunFailed, match="was not consented to"):
+        with pytest.raises(RunFailed, match="steps that owners consented to are used up"):
             analytics.median("x")
         return
     found = analytics.ask("median", ["x"])
