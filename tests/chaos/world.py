@@ -65,8 +65,12 @@ class Line:
             for each in (writer, back):
                 each.transport.abort()
 
-        await asyncio.gather(carry(reader, back), carry(there, writer), return_exceptions=True)
-        self._open -= {writer, back}
+        try:
+            await asyncio.gather(carry(reader, back), carry(there, writer), return_exceptions=True)
+        finally:  # also where the test ends first
+            self._open -= {writer, back}
+            for each in (writer, back):
+                each.transport.abort()
 
 
 class Process:

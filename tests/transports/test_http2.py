@@ -492,7 +492,10 @@ class Proxy:
                     sink.write(data)
                 sink.close()
 
-            await asyncio.gather(pump(reader, onwards), pump(there, writer))
+            try:
+                await asyncio.gather(pump(reader, onwards), pump(there, writer))
+            finally:  # also where the test ends first
+                onwards.transport.abort()
         writer.close()
 
 

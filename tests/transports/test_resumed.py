@@ -415,7 +415,11 @@ class Proxy:
             for one in (writer, far_writer):
                 one.transport.abort()
 
-        await asyncio.gather(way(reader, far_writer), way(far_reader, writer), return_exceptions=True)
+        try:
+            await asyncio.gather(way(reader, far_writer), way(far_reader, writer), return_exceptions=True)
+        finally:  # also where the test ends first
+            for one in (writer, far_writer):
+                one.transport.abort()
 
     def close(self) -> None:
         self._server.close()
