@@ -162,8 +162,8 @@ class Sky:
         started = time.monotonic()
         found = await self._many(COORDINATOR, nodes, body)
         seconds, replies = time.monotonic() - started, []
+        self.seconds |= dict.fromkeys(nodes, seconds)
         for node, one in zip(nodes, found, strict=True):
-            self.seconds[node] = seconds
             if isinstance(one, HanseError):
                 replies.append(self._failed(node, self._step, op, exchange, seconds, one))
             else:

@@ -116,6 +116,10 @@ class Forgetful:
         self.events.append((kind, detail))
 
 
+def _no_line(node: str) -> Mapping[str, Json]:
+    return {}
+
+
 @dataclass(slots=True)
 class Loop:
     """One run of an algorithm.
@@ -157,7 +161,7 @@ class Loop:
     admission: Admission | None = None
     receipts: Receipts | None = None
     said: Callable[[int, Awaited], Awaitable[Ask | Done]] | None = None
-    lines: Callable[[str], Mapping[str, Json]] = lambda node: {}
+    lines: Callable[[str], Mapping[str, Json]] = _no_line
     steps: int | None = None
     abreast: int | None = None
     resumed: asyncio.Event | None = None  # cleared: the run pauses before its next step
@@ -409,10 +413,13 @@ class Loop:
                 "metrics": dict(a.metrics),
                 "asked": a.asked,
                 "seconds": sky.seconds.get(a.node, 0.0),
-                **({"line": dict(line)} if (line := self.lines(a.node)) else {}),
             }
             for a in answers
         }
+        if self.lines is not _no_line:
+            for node, part in record.participants.items():
+                if line := self.lines(node):
+                    part["line"] = dict(line)
         if self.receipts is not None:
             record.receipts = self.receipts.of(record.participants)
 

@@ -25,8 +25,8 @@ class Answerers:
         self._awake: dict[str, Answerer] = {}  # that have their rows at hand, least recently asked first
         self._asleep: dict[str, Answerer] = {}  # that only remember
         self._busy: dict[str, Answerer] = {}  # that are at work
-        # of each of these; mostly one, but what nobody waits for is worked on to its end
-        self._tasks: dict[str, int] = {}
+        # at how many more tasks than one these are: what nobody waits for is worked on to its end
+        self._more: dict[str, int] = {}
         self._looking = threading.Lock()
 
     def __len__(self) -> int:
@@ -58,13 +58,14 @@ class Answerers:
         if found is None:
             found = self._awake.pop(node, None) or self._asleep.pop(node, None) or self._make(node)
             self._busy[node] = found
-        self._tasks[node] = self._tasks.get(node, 0) + 1
+        else:
+            self._more[node] = self._more.get(node, 0) + 1
         return found
 
     def _left(self, node: str) -> None:
-        left = self._tasks.pop(node) - 1
-        if left:
-            self._tasks[node] = left
+        if self._more and (more := self._more.pop(node, 0)):
+            if more > 1:
+                self._more[node] = more - 1
         else:
             self._awake[node] = self._busy.pop(node)
 
