@@ -786,3 +786,30 @@ def test_gradients_without_bound_are_refused() -> None:
 def test_what_cannot_be_learned_is_refused_before_an_owner_is_asked(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         algorithms.settled(RunConfig.parse({"model_name": "xgboost", **wrong}))
+
+
+@pytest.mark.parametrize(
+    ("more", "warned"),
+    [({}, True), ({"hold_out": "sites"}, False), ({"test_fraction": 0.0}, False), ({"values": 2000}, False)],
+    ids=["", "held out by site", "none held out", "few rows are equal"],
+)
+def test_rows_that_are_equal_and_held_out_together_are_told(more: dict[str, Any], warned: bool) -> None:
+    """Of two columns of yes and no all the ill with both were held out, so the model said that nobody like them is ill,
+    and an AUC of 0 was told without a word."""
+    rng, given = np.random.default_rng(0), dict(more)
+    values = given.pop("values", 2)
+    x, z = rng.integers(0, values, 600) > values / 2 - 1, rng.integers(0, values, 600).astype(float)
+    table = Table.of({"x": x, "z": z, "y": np.where(rng.random(600) < 0.3 + 0.3 * x, "ill", "well")})
+    drive = Drive(shares(table, 300, 200, 100), model_name="xgboost", num_rounds=2, **given)
+    drive.run()
+    told = [warning for record in drive.records for warning in record.get("warnings", ())]
+    assert (len(told) >= 2 and all("equal rows are held out" in one for one in told)) is warned
+    assert warned or not told
+
+
+def test_rows_that_are_equal_and_drawn_together_are_told() -> None:
+    table = Table.of({"x": [0.0, 1.0] * 300, "y": ["ill", "well", "well"] * 200})
+    given = {"model_name": "xgboost", "num_rounds": 1, "hold_out": "sites"}
+    drive = Drive(shares(table, 300, 300), model_options={"subsample": 0.5}, **given)
+    drive.run()
+    assert any("(subsample)" in warning for warning in drive.records[-1]["warnings"])

@@ -30,7 +30,7 @@ from hanse.learning import evaluation
 from hanse.learning import rows as preparation
 from hanse.learning.pooling import model_options
 from hanse.learning.rows import Targets
-from hanse.learning.sampling import drawn
+from hanse.learning.sampling import drawn, lumped
 from hanse.messages import Array, Json, Record, dumps, loads
 from hanse.registry import find
 from hanse.task import Task
@@ -236,9 +236,9 @@ def answer(site: Site, ask: Question) -> Contribution:
 
 
 def _counted(ask: Count, model: Any, rows: Observed) -> Contribution:
-    of = rows.targets
+    of, lumps = rows.targets, rows.site.cache.get("lumped", False)
     if model.subsample < 1:
-        rows.row_keys()  # before bins are in memory
+        lumps = lumps or lumped(rows.row_keys())  # before bins are in memory
     columns = rows.learned_columns(ask.cells.cells > 0)
     if model.objective.intervals:
         columns = itertools.chain(columns, [of.y[of.train, 0]])
@@ -255,7 +255,7 @@ def _counted(ask: Count, model: Any, rows: Observed) -> Contribution:
     if ask.sought is not None:
         own = None if weight is None else _whole(weight, int(ask.units[-1]))
         found["ranks"] = quantiles.counts(quantiles.keys(y), np.zeros(len(y), np.int64), ask.sought, own)
-    return Contribution(Record({}, found), combine=Combine.SUM)
+    return Contribution(Record({"lumped": True} if lumps else {}, found), combine=Combine.SUM)
 
 
 def _gone_forward(work: Workspace | None, ask: Forward, model: Any, rows: Observed) -> Workspace | None:

@@ -42,6 +42,7 @@ class State:
         grown: the stamp of the rows as they have been told to go.
         patience: rounds without a smaller loss after which it ends; ``kept``: the rounds of the model, once it has.
         restarts: trees that began anew. fewer: rounds whose trees grew of the rows of fewer sites than the run has.
+        lumped: nodes whose rows are so often equal that a share of them is not like all.
         explains: of how many rows SHAP values are summed up at the end; None: of all. ``explained``: their sums.
     """
 
@@ -67,6 +68,7 @@ class State:
     kept: int | None = None
     restarts: int = 0
     fewer: int = 0
+    lumped: tuple[str, ...] = ()
     explains: int | None = 0
     explained: Explained | None = None
 

@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from hanse import rough
 from hanse.algorithms import _boosting_counts, _boosting_leaves, _boosting_shap, _boosting_state
 from hanse.algorithms._boosting_leaves import Leaves
 from hanse.algorithms._boosting_site import Blank, Forward, Level, Question, Residuals, Times, adapter_of, answer
@@ -193,7 +194,9 @@ class ExactBoosting:
     def _counted(self, state: State, gathered: Gathered) -> State:
         adapter = state.adapter
         counting = _boosting_counts.told(state.counting, gathered, adapter, state.prepared)
-        state = replace(state, counting=counting)
+        state = replace(
+            state, counting=counting, lumped=tuple(a.node for a in gathered.answers if a.data.get("lumped"))
+        )
         if counting.asked is not None or counting.totals is None:
             return state
         bins, grid = _boosting_counts.settled(counting, adapter, state.prepared)
@@ -433,7 +436,7 @@ class ExactBoosting:
             **state.schedule.shown(),
             "trees": len(_boosting_state.known(state.model)),
             **({"restarts": state.restarts} if state.restarts else {}),
-            **({"warnings": [_few(state)]} if state.fewer and state.schedule.phase == "done" else {}),
+            **({"warnings": odd} if (odd := _odd(state)) else {}),
             **_boosting_state.shares(state, _SHOWN_FEATURES),
             "feature_importance": {names[i]: float(latest[i]) for i in top},
         }
@@ -495,12 +498,23 @@ def _fault(
     return ""
 
 
-def _few(state: State) -> str:
-    """What the trees are not, where sites were lost or a sample was asked."""
-    return (
-        f"the trees of {state.fewer} of {state.schedule.round} rounds grew from the rows of fewer sites than the run "
-        "has, so they are not those of all pooled rows; failures say who was lost, where no sample was asked (fraction)"
-    )
+def _odd(state: State) -> list[str]:
+    """What people should hear of before the first tree and after the last one: of rows that are drawn in lumps, and of
+    trees that are not those of all rows."""
+    found, ends = [], state.schedule.phase == "done"
+    if state.lumped and (ends or not state.schedule.round):
+        found.append(
+            f"many rows at {rough.some(state.lumped)} are equal in all columns and the target, and equal rows are held "
+            "out (test_fraction) and drawn (subsample) together, so that those learned from are not like all rows, and "
+            "neither are those measured; set hold_out to sites, and leave subsample out"
+        )
+    if state.fewer and ends:
+        found.append(
+            f"the trees of {state.fewer} of {state.schedule.round} rounds grew from the rows of fewer sites than the "
+            "run has, so they are not those of all pooled rows; failures say who was lost, where no sample was asked "
+            "(fraction)"
+        )
+    return found
 
 
 def _measures(schedule: Schedule) -> bool:

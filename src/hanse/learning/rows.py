@@ -10,7 +10,7 @@ import numpy as np
 
 from hanse.errors import DataError
 from hanse.kinds import Site
-from hanse.learning.sampling import drawn, row_keys
+from hanse.learning.sampling import drawn, lumped, row_keys
 from hanse.messages import Array, Json, Record, digest
 from hanse.registry import find
 from hanse.settings import Setting, maybe, one_of, text
@@ -262,6 +262,8 @@ def parted(site: Site, kept: Array, y: Array, columns: Sequence[Described]) -> t
     Args:
         kept: the rows with a usable target; ``y``: their targets.
         columns: what is learned from.
+
+    Where rows are held out by what they hold, the site's cache says whether these are not like the others (``lumped``).
     """
     fraction = float(site.config["test_fraction"])
     if site.config.get("hold_out", "sites") == "sites" or not fraction:
@@ -270,7 +272,7 @@ def parted(site: Site, kept: Array, y: Array, columns: Sequence[Described]) -> t
     if known is None or known[0] != tuple(columns):
         keys = row_keys(_plain(site.table, columns, kept), y)
         known = tuple(columns), drawn(keys, fraction, int(site.config["seed"]), "held out")
-        site.cache["held out"] = known
+        site.cache["held out"], site.cache["lumped"] = known, lumped(keys)
     return np.flatnonzero(~known[1]), np.flatnonzero(known[1])
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from hanse.messages import Array
 
 _ROWS = 1 << 16  # that are mixed at a time
+_LUMPS = 200  # of equal rows; a share of fewer is not like all rows, be they many
 _MISSING = 0x7FC00000  # the bits of NaN, of which there are many
 
 
@@ -38,6 +39,18 @@ def drawn(keys: Array, share: float, seed: int, what: int | str) -> Array:
     for part in _parts(len(keys)):
         found[part] = _mixed(keys[part] ^ np.frombuffer(salt, "<u8")) >> np.uint64(11) < most
     return found
+
+
+def lumped(keys: Array) -> bool:
+    """Whether so many rows are equal to others that what is drawn of them is not like all: with m_i rows of kind i, a
+    share of all rows varies as one of n² / Σ m_i² kinds does, n = Σ m_i, which are few.
+
+    >>> lumped(np.arange(100) % 8), lumped(np.arange(100)), lumped(np.arange(4000) // 4)
+    (True, False, False)
+    """
+    many = np.unique(keys, return_counts=True)[1].astype(np.float64)
+    squares = float(many @ many)
+    return squares > 2 * len(keys) and squares * _LUMPS > float(len(keys)) ** 2
 
 
 def _mix_in(keys: Array, more: Array) -> None:
