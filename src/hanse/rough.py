@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from hanse.errors import NotPooled
 
-NARROW = 1e-6  # bounds that are so close are one number
+NARROW = 1e-6  # bounds that are so close, by rounding and cells of all rows, are one number
 
 
 class Unsure(UserWarning):
@@ -120,6 +120,11 @@ class Rough(float):
             least = most = None
         return type(self)(float.__abs__(self), least, most, self.missing, self.rows, self.asked)
 
+    def __round__(self, ndigits: int | None = None) -> Rough:  # type: ignore[override]
+        """With so many decimals, as unsure as it is itself."""
+        value = float(round(float(self), ndigits or 0))
+        return type(self)(value, self.least, self.most, self.missing, self.rows, self.asked)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (float(self), self.least, self.most, self.missing, self.rows, self.asked)
 
@@ -189,6 +194,7 @@ class Partial(Rough):
     __hash__ = Rough.__hash__
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refused
     __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = _refused
+    __neg__ = __pos__ = __divmod__ = __rdivmod__ = __floor__ = __ceil__ = _refused
 
 
 class RoughDate(str):
@@ -273,7 +279,10 @@ def qualified(value: Any, bounds: Any, scope: Any, holds: bool = False) -> Any:
     unknown = [end for end in (least, most) if end is None]
     if scope.missing and (unknown or not holds):
         return Partial(value, least, most, scope.missing, scope.rows, scope.asked)
-    one = least is not None and most is not None and most - least <= NARROW * max(abs(least), abs(most))
+    near = (
+        0.0 if scope.missing or isinstance(value, int) else NARROW
+    )  # rows that are not in it are named, and counts exact
+    one = least is not None and most is not None and most - least <= near * max(abs(least), abs(most))
     return value if one or len(unknown) == 2 else Rough(value, least, most, scope.missing, scope.rows, scope.asked)
 
 

@@ -3,6 +3,7 @@ none that could be taken for it."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +18,7 @@ from sklearn import datasets
 
 import hanse
 from hanse.errors import ConfigError, NotPooled
-from hanse.rough import Partial, Rough, partial
+from hanse.rough import Partial, Rough, Scope, partial, qualified
 from hanse.statistics import smd
 
 SETS = ("drawn", "drawn", "heart", "wine", "diabetes")
@@ -302,8 +303,25 @@ def test_a_number_of_some_rows_is_not_taken_for_one_of_all() -> None:
     for taken in (lambda: part < 0.05, lambda: part < 0.05, lambda: part + 1, lambda: 2 * part, lambda: sum([part])):
         with pytest.raises(NotPooled, match=r"0.03 \(of 12 of at most 30 rows, without ulm\) is not that of all rows"):
             taken()
+    for silent in (lambda: -part, lambda: +part, lambda: divmod(part, 1), lambda: math.ceil(part)):
+        with pytest.raises(NotPooled):
+            silent()
     assert float(part) < 0.05
     assert part == part  # noqa: PLR0124
+    assert str(round(part, 1)) == "0 (of 12 of at most 30 rows, without ulm)"
+    assert str(round(Rough(54.321, 52.1, 55.8), 1)) == "54.3 (52.1 to 55.8)"
+
+
+def test_narrow_bounds_do_not_make_rows_that_are_missing_silent() -> None:
+    """Of ten million rows a site of nine changes no digit of a mean, but it is named; and a count is exact or not."""
+    every, without = Scope(), Scope(10_000_000, {"ulm": "few rows"}, 10_000_009)
+    mean = qualified(54.3, (54.29999999, 54.30000001), without, holds=True)
+    assert isinstance(mean, Rough)
+    assert mean.missing == {"ulm": "few rows"}
+    rows = qualified(9_000_000, (9_000_000, 9_000_009), every)
+    assert (float(rows), rows.least, rows.most) == (9_000_000, 9_000_000, 9_000_009)
+    assert type(qualified(54.3, (54.29999999, 54.30000001), every)) is float
+    assert type(qualified(9_000_000, (9_000_000, 9_000_000), without, holds=True)) is int
 
 
 def test_a_site_that_fails_is_in_no_range_that_it_could_leave(monkeypatch: pytest.MonkeyPatch) -> None:

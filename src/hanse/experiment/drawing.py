@@ -341,9 +341,11 @@ def sites(rows: Sequence[Mapping[str, float | str | None]], columns: Mapping[str
 def short(value: float) -> str:
     """A number for people.
 
-    >>> short(0.98765), short(54.321), short(2983.0), short(1234567.8)
-    ('0.988', '54.3', '2983', '1.23e+06')
+    >>> short(0.98765), short(54.321), short(2983.0), short(1234567.8), short(0.0000321), short(0.0)
+    ('0.988', '54.3', '2983', '1.23e+06', '3.21e-05', '0.000')
     """
+    if 0 < abs(value) < 0.001:
+        return f"{value:.3g}"
     if float(value).is_integer() and (abs(value) >= 10 or isinstance(value, int)):
         return f"{value:.0f}" if abs(value) < 1e6 else f"{value:.3g}"
     digits = 3 if abs(value) < 10 else 1 if abs(value) < 1000 else 0
