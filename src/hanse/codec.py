@@ -185,7 +185,8 @@ class _Array:
     def encode(self, value: Any, path: str, arrays: dict[str, Array]) -> Json:
         if not isinstance(value, np.ndarray):
             raise _Wrong(path, _said(value), "an array")
-        if not self._fits(value):
+        plain = not self._fixed and (self._dtype is None or value.dtype == self._dtype)
+        if not (plain and value.ndim == self._ndim) and not self._fits(value):
             raise self._odd(value, path, {})
         if path in arrays:
             raise _Wrong(path, "named twice", "names that differ")
@@ -212,7 +213,9 @@ class _Array:
         if self._ndim is None:
             return True
         shape = array.shape
-        return len(shape) == self._ndim and all([shape[axis] == n for axis, n in self._fixed])
+        if len(shape) != self._ndim:
+            return False
+        return not self._fixed or all(shape[axis] == n for axis, n in self._fixed)
 
     def _odd(self, array: Array, path: str, lengths: Mapping[str, int]) -> _Wrong:
         dtype, shape = self._of.dtype, self._of.shape

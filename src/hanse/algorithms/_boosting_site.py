@@ -182,9 +182,18 @@ def _same(known: Record, told: Record) -> bool:
     return all(own.dtype == other.dtype and np.array_equal(own, other) for own, other in pairs)
 
 
+_latest: tuple[tuple[str, Mapping[str, Json] | None, Task | None], Any] = (("", None, None), None)
+
+
 def adapter_of(name: str, options: Mapping[str, Json], task: Task) -> Any:
-    """The adapter of a model (:mod:`hanse.models`), made once: an ask needs it several times at either end."""
-    return _adapter(name, dumps(dict(options)), task)
+    """The adapter of a model (:mod:`hanse.models`), made once: an ask needs it several times at either end, mostly of
+    the very options and task of the time before."""
+    global _latest
+    known, found = _latest
+    if known[0] != name or known[1] is not options or known[2] is not task:
+        found = _adapter(name, dumps(dict(options)), task)
+        _latest = (name, options, task), found
+    return found
 
 
 @functools.lru_cache(8)

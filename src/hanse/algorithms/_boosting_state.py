@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -80,8 +81,13 @@ class State:
     @property
     def rules(self) -> Rules:
         """How trees grow, with the seed of the run."""
-        rules: Rules = self.adapter.rules
-        return replace(rules, constraints=replace(rules.constraints, seed=self.seed))
+        return _rules(self.adapter, self.seed)
+
+
+@lru_cache(8)
+def _rules(adapter: Any, seed: int) -> Rules:
+    rules: Rules = adapter.rules
+    return replace(rules, constraints=replace(rules.constraints, seed=seed))
 
 
 def to_explain(state: State) -> Explain | None:
