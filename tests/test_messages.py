@@ -29,6 +29,7 @@ from hanse.messages import (
     arrived,
     as_it_travels,
     block,
+    bound,
     digest,
     dump,
     fingerprint,
@@ -562,3 +563,20 @@ def test_what_many_get_is_held_once_however_many_they_are() -> None:
     finally:
         tracemalloc.stop()
     assert held < 100_000
+
+
+def test_what_is_bound_is_the_purpose_and_all_of_a_record() -> None:
+    base = Record({"a": 1}, {"x": np.zeros(3), "y": np.zeros(0)})
+    others = [
+        Record({"a": 2}, base.arrays),
+        Record({"a": 1}, {"x": np.array([0, 0, 1.0]), "y": np.zeros(0)}),
+        Record({"a": 1}, {"x": np.zeros(3), "z": np.zeros(0)}),
+        Record({"a": 1}, {"x": np.zeros((3, 1)), "y": np.zeros(0)}),
+        Record({"a": 1}, {"x": np.zeros(3), "y": np.zeros(0, np.int64)}),
+        Record({"a": 1}, {'x","y': np.zeros(3)}),
+        Record({"a": 1}, {"x\0y": np.zeros(3)}),
+    ]
+    assert len({bound(b"p", record) for record in [base, *others]} | {bound(b"q", base)}) == 9
+    assert bound(b"p", load(dump(base))) == bound(b"p", base)
+    large = Record({}, {"x": np.arange(400_000.0), "y": np.arange(10)})
+    assert bound(b"p", load(dump(large))) == bound(b"p", large)

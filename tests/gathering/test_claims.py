@@ -36,6 +36,18 @@ def test_nobody_is_believed_who_says_more_than_all_others() -> None:
         assert "of step 4000, where none after step" in failures["a"]
 
 
+def test_who_alone_is_heard_after_a_restart_is_neither_believed_nor_left_out() -> None:
+    """The run had failed where a worker and the coordinator were killed, and one node was slow to come back."""
+    claims = Claims()
+    assert claims.last({**said(a=31), "b": "the sum of this step was told before, of a, b, c"}, (), 6) is None
+    assert not claims.out
+    assert claims.last(said(a=6 + AHEAD), (), 6) == 6 + AHEAD
+    assert claims.last(said(a=31, b=29, c=29), (), 6) == 31
+    claims.summed("abc", fresh=True)
+    assert claims.last(said(a=400), (), 32) is None
+    assert [*claims.out] == ["a"]
+
+
 def test_once_there_was_a_sum_of_ones_own_no_later_step_was_asked() -> None:
     """Nor is who agrees with another about it."""
     lie = said(a=4000, b=4000)

@@ -12,8 +12,10 @@ one can say is known:
 - It says so once after each restart, and then there are sums again.
 
 Who says another thing is in no sum any more, of this coordinator's, and the run goes on with the others where they are
-enough. Two that say the same lie are believed as long as the coordinator has made no sum of its own. What a lie costs
-is the run and never a secret: nodes decide what they tell by what they have written down themselves.
+enough. Who says it while nobody else is heard, and the coordinator has made no sum yet, is neither believed nor left
+out: the step is asked again, when others are there. Two that say the same lie are believed as long as the coordinator
+has made no sum of its own. What a lie costs is the run and never a secret: nodes decide what they tell by what they
+have written down themselves.
 """
 
 from __future__ import annotations
@@ -53,6 +55,8 @@ class Claims:
             step: that is asked.
         """
         said = {node: last for node, why in failures.items() if (last := told_until([why])) is not None}
+        if not self._fresh and len(said) + len(answered) == 1 and any(last > step + AHEAD for last in said.values()):
+            return None
         most = self._most(said, answered, step)
         for node, last in sorted(said.items()):
             self._row[node] += 1

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from hanse.errors import NodeFailed, NotAllowed, NotAuthenticated
 from hanse.gather import Identity, Party
-from hanse.gathering._bound import Bound
+from hanse.gathering._bound import Bound, fresh_seed
 from hanse.messages import Array, Json, dumps
 from hanse.privacy import neighbours
 from hanse.privacy.agreement import PUBLIC_BYTES, KeyPair, extract
@@ -65,6 +65,7 @@ class Keys:
         public, certificates: of the nodes that were believed, by name.
         listed: names the list of all keys.
         last: the latest session that was answered.
+        seed: of the hashes of one's own numbers.
         session: the one that is under way.
     """
 
@@ -73,6 +74,7 @@ class Keys:
     certificates: dict[str, str] = field(default_factory=dict)
     listed: str = ""
     last: int = -1
+    seed: int = field(default_factory=fresh_seed)
     session: MaskedSum | None = None
     _secrets: dict[str, bytes] = field(default_factory=dict)
 

@@ -21,12 +21,12 @@ from hanse import spans
 from hanse.errors import DataError, NodeFailed, NotAllowed
 from hanse.gather import Identity, Party
 from hanse.gathering import _checks, _groups
-from hanse.gathering._bound import Bound, fresh_seed, hashed
+from hanse.gathering._bound import Bound, hashed
 from hanse.gathering._keys import LOST, PURPOSE, Keys, MaskedSum, believe, key_text, text
 from hanse.gathering._wording import Wording, named, wording
 from hanse.kinds import Answer, Contribution
 from hanse.large_arrays import empty
-from hanse.messages import Array, Json, Record, mark
+from hanse.messages import Array, Json, Record, bound
 from hanse.privacy import keystream, neighbours, sealing, shamir
 from hanse.privacy.agreement import KeyPair, expand
 from hanse.privacy.fixed_point import Code, cut, encode, places, sent, word
@@ -164,9 +164,9 @@ class Member:
         gets the very same answer."""
         party, number, among = self._party, asked["session"], tuple(asked["among"])
         whole, passing = (bool(asked.get(name, False)) for name in ("whole", "passing"))
-        bound = [party.run, party.bundle, mine.listed, number, party.step, party.exchange, list(among), whole, passing]
-        question = hashlib.sha256(text("question", asked["form"], mark(inner))).hexdigest()
-        id = hashlib.sha256(text("session", *bound, question)).digest()
+        place = [party.run, party.bundle, mine.listed, number, party.step, party.exchange, list(among), whole, passing]
+        question = bound(text("question", asked["form"]), inner)
+        id = hashlib.sha256(text("session", *place, question)).digest()
         if mine.session is not None and mine.session.id == id:
             return mine.session
         if not isinstance(number, int) or number <= mine.last:
@@ -189,7 +189,7 @@ class Member:
         if not whole:
             seeds[party.node] = secrets.token_bytes(keystream.SEED_BYTES)
         group = _groups.beside(party.node, party.rows or mine.public, self._group) if self._group > 1 else (party.node,)
-        told, bound_to = before is not None, before or Bound(question, seed=fresh_seed())
+        told, bound_to = before is not None, before or Bound(question, seed=mine.seed)
         session = MaskedSum(number, id, among, ring, beside, fewest, seeds, bound_to, whole, passing, told, group)
         if whole and (before is None or before.survivors == among):
             self._take(session, among)

@@ -23,7 +23,7 @@ _known: dict[str, Layout] = {}  # what followed the metadata of a header that wa
 def header(layout: Layout, metadata: Mapping[str, str], data: str) -> bytes:
     """The header as bytes, filled up to a multiple of eight; ``data`` is a string of JSON already, and stands behind
     the other ``metadata``. Raises ``TooLarge``."""
-    text = f'{_START}{in_order(metadata)[:-1]},"data":{data}}}{_places(layout)}}}'.encode()
+    text = f'{_START}{in_order(metadata)[:-1]},"data":{data}}}{placed(layout)}}}'.encode()
     text += b" " * (-len(text) % 8)
     if len(text) > MAX_HEADER_BYTES:
         raise TooLarge(
@@ -32,8 +32,8 @@ def header(layout: Layout, metadata: Mapping[str, str], data: str) -> bytes:
     return text
 
 
-def _places(layout: Layout) -> str:
-    """What follows the metadata; written once for a layout."""
+def placed(layout: Layout) -> str:
+    """JSON of all places, as it follows the metadata in a header; written once for a layout."""
     if not layout.text:
         layout.text.append(
             "".join(

@@ -22,6 +22,7 @@ theorem 8 (XEX, of which XTS with two keys is one).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -29,10 +30,12 @@ import numpy as np
 
 from hanse.errors import NodeFailed
 from hanse.messages import Array
+from hanse.privacy.agreement import derive
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.ciphers import CipherContext
+    from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
     from cryptography.hazmat.primitives.ciphers.algorithms import AES
+    from cryptography.hazmat.primitives.ciphers.modes import XTS
 
 SEED_BYTES = 16
 _BLOCK_BYTES = 16
@@ -48,14 +51,20 @@ def counting(seed: bytes, counter: int) -> CipherContext:
     return Cipher(algorithms.AES128(seed), modes.CTR(counter.to_bytes(_BLOCK_BYTES, "big"))).encryptor()
 
 
+@functools.cache
+def _library() -> tuple[type[AES], type[Cipher[XTS]], type[XTS]]:
+    from cryptography.hazmat.primitives.ciphers import Cipher  # not in workers that mask nothing
+    from cryptography.hazmat.primitives.ciphers.algorithms import AES
+    from cryptography.hazmat.primitives.ciphers.modes import XTS
+
+    return AES, Cipher, XTS
+
+
 def expanded(seeds: Sequence[tuple[bytes, int]]) -> list[tuple[AES, int]]:
     """The keys of these seeds, for :func:`mask`, each with its sign, 1 or -1. One of 32 bytes is k₁ and k₂ itself."""
-    from cryptography.hazmat.primitives.ciphers.algorithms import AES
-
-    from hanse.privacy.agreement import derive
-
+    aes, _, _ = _library()
     return [
-        (AES(seed if len(seed) == KEY_BYTES else derive(seed, b"keystream", KEY_BYTES)), sign) for seed, sign in seeds
+        (aes(seed if len(seed) == KEY_BYTES else derive(seed, b"keystream", KEY_BYTES)), sign) for seed, sign in seeds
     ]
 
 
@@ -93,8 +102,7 @@ def mask(words: Sequence[Array], keys: Sequence[tuple[AES, int]], part: int = 0,
     >>> mask([words], expanded([(b"k" * 16, 1)])); mask([words], expanded([(b"k" * 16, -1)])); words
     array([0, 1, 2, 3, 4], dtype=uint64)
     """
-    from cryptography.hazmat.primitives.ciphers import Cipher, modes
-
+    _, cipher, mode = _library()
     nbytes = sum([vector.nbytes for vector in words])
     if nbytes > PART_BYTES or any([vector.dtype.kind != "u" or vector.itemsize not in (4, 8) for vector in words]):
         raise NodeFailed("a keystream is added to words of 64 or 32 bits, to those of one part of it")
@@ -104,9 +112,9 @@ def mask(words: Sequence[Array], keys: Sequence[tuple[AES, int]], part: int = 0,
     for vector in words:
         found.append((vector, stream[at : at + vector.nbytes].view(vector.dtype)))
         at += vector.nbytes
-    tweak = modes.XTS(part.to_bytes(_BLOCK_BYTES, "little"))
+    tweak = mode(part.to_bytes(_BLOCK_BYTES, "little"))
     for key, sign in keys:
-        Cipher(key, tweak).encryptor().update_into(zeros, raw)
+        cipher(key, tweak).encryptor().update_into(zeros, raw)
         for vector, own in found:
             (np.add if sign > 0 else np.subtract)(vector, own, out=vector)
 
