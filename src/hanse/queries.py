@@ -9,15 +9,17 @@ all nodes hold together into values. An :class:`Item` is one statistic of certai
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
-from hanse.errors import ConfigError
+from hanse.errors import ConfigError, DataError
 from hanse.kinds import Combine
 from hanse.messages import Array, Json, dumps
 from hanse.presentation import Shown
@@ -484,6 +486,7 @@ OPERATIONS: Mapping[str, Callable[[Array, Any], Array]] = {
     "!=": np.not_equal,
 }
 Filter = tuple[tuple[str, str, Any], ...]
+_TRUTHS = {"true": 1.0, "false": 0.0}
 
 
 def parse_filter(raw: Json) -> Filter:
@@ -502,27 +505,60 @@ def parse_filter(raw: Json) -> Filter:
         if operation not in OPERATIONS:
             raise ConfigError(f"where: there is no operation {operation!r}; known are {', '.join(OPERATIONS)}")
         fine = isinstance(value, (int, float, str)) and (isinstance(value, str) or np.isfinite(value))
-        if not fine or (isinstance(value, str) and operation not in ("==", "!=")):
+        if not fine or (isinstance(value, str) and operation not in ("==", "!=") and days(value) is None):
             raise ConfigError(
-                f"where: {value!r} cannot be compared by {operation}; give a finite number (or text for == and !=)"
+                f"where: {value!r} cannot be compared by {operation}; give a finite number, a date as 2024-01-31, or "
+                "for == and != text"
             )
         found.append((column, operation, value if isinstance(value, str) else float(value)))
     return tuple(sorted(found, key=repr))
 
 
 def chosen(table: Table, where: Filter) -> Array:
-    """(n,) bool: rows that fulfil all conditions. Missing values fulfil none."""
+    """(n,) bool: rows that fulfil all conditions. Missing values fulfil none. Raises ``DataError`` where a column holds
+    what cannot be compared so."""
     rows = np.ones(table.rows, bool)
     for name, operation, value in where:
         column = table[name]
-        if column.kind is ColumnKind.CATEGORICAL or isinstance(value, str):
+        if column.kind is ColumnKind.CATEGORICAL:
+            if operation not in ("==", "!="):
+                raise DataError(f"where: {name!r} holds text, which is compared by == and !=, not by {operation}")
             if isinstance(value, float):
                 value = Column.numeric([value]).labels()[0]
             code = codes(column, [str(value)])
-            rows &= (code == 0) if operation == "==" else (code == 1) if operation == "!=" else False
+            rows &= (code == 0) if operation == "==" else (code == 1)
         else:
-            rows &= OPERATIONS[operation](column.values, value) & ~np.isnan(column.values)
+            rows &= OPERATIONS[operation](column.values, _as_held(column, name, value)) & ~np.isnan(column.values)
     return rows
+
+
+def _as_held(column: Column, name: str, value: float | str) -> float:
+    """What a column of numbers is compared with."""
+    if not isinstance(value, str) or column.kind is ColumnKind.OPEN:
+        return 0.0 if isinstance(value, str) else value
+    found = days(value) if column.kind is ColumnKind.DATE else _TRUTHS.get(value.lower())
+    if found is None and column.kind is not ColumnKind.DATE:
+        with contextlib.suppress(ValueError):
+            found = float(value)
+    if found is None:
+        held = "dates; give one as 2024-01-31" if column.kind is ColumnKind.DATE else "numbers"
+        raise DataError(f"where: {value!r} is compared with {name!r}, which holds {held}")
+    return found
+
+
+def days(text: str) -> float | None:
+    """Days since 1970-01-01 of a date, or of a date and a time, in UTC where it names no zone; None: it is none.
+
+    >>> days("1970-01-03"), days("1970-01-02T12:00"), days("3")
+    (2.0, 1.5, None)
+    """
+    try:
+        there = datetime.fromisoformat(text) if "-" in text else None
+    except ValueError:
+        return None
+    if there is None:
+        return None
+    return (there if there.tzinfo else there.replace(tzinfo=UTC)).timestamp() / 86_400
 
 
 __all__ = ["Item", "Owner", "Plan", "Statistic", "Values", "Withheld", "make_item", "names", "parse", "plan"]

@@ -12,7 +12,7 @@ import pytest
 from pooled import OPEN, ask
 
 import hanse
-from hanse.errors import ConfigError, DataError
+from hanse.errors import ConfigError, DataError, RunFailed
 from hanse.experiment.analytics import FederatedAnalytics
 from hanse.queries import make_item
 from hanse.table import ColumnKind, Table
@@ -101,3 +101,34 @@ def test_durations_are_days_whatever_the_unit_that_a_data_frame_gives_them(unit:
     column = Table.of({"stay": array})["stay"]
     assert column.kind is ColumnKind.NUMERIC
     np.testing.assert_array_equal(column.values, [1.5, np.nan, 3.0])
+
+
+def test_rows_are_chosen_by_dates_and_truths_as_people_write_them() -> None:
+    """A date as text was compared with days as text, so != took every row, and < was refused."""
+    rng = np.random.default_rng(0)
+    day = np.datetime64("2023-01-01") + rng.integers(0, 400, 300).astype("m8[D]")
+    frame = {"x": rng.normal(size=300), "day": day, "old": rng.random(300) < 0.5, "sex": ["f", "m"] * 150}
+    federation = hanse.simulate({"a": frame})
+
+    def mean(*where: list[Any]) -> float:
+        return float(federation.analytics(where=where).mean(["x"])["x"])
+
+    x, split = frame["x"], np.datetime64("2023-06-01")
+    assert mean(["day", "<", "2023-06-01"]) == pytest.approx(x[day < split].mean())
+    assert mean(["day", ">=", "2023-06-01T00:00:00+00:00"]) == pytest.approx(x[day >= split].mean())
+    assert mean(["old", "==", "True"]) == pytest.approx(x[frame["old"]].mean())
+    assert mean(["sex", "!=", "f"]) == pytest.approx(x[1::2].mean())
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        (["day", "!=", "yesterday"], "holds dates; give one as"),
+        (["x", "!=", "tall"], "holds numbers"),
+        (["sex", ">", 3], "holds text, which is compared by"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(where: list[Any], says: str) -> None:
+    frame = {"x": np.arange(60.0), "day": [datetime.date(2023, 1, 1)] * 60, "sex": ["f", "m"] * 30}
+    with pytest.raises(RunFailed, match=says):
+        hanse.simulate({"a": frame}).analytics(where=[where]).mean(["x"])
