@@ -180,6 +180,31 @@ def test_a_worker_that_is_killed_between_levels_is_sent_all_trees(three: Federat
     assert (done["state"], done["result"]["sha256"]) == ("completed", boosted), done["reason"]
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_whoever_is_killed_in_a_tree_of_secure_sums_it_ends_with_the_same_bytes(three: Federation) -> None:
+    """What nodes had told of its levels was in the memory of their workers: the tree begins anew after these steps."""
+    secure = {**BOOSTING, "gathering": "secure", "min_completed": 3}
+    expected = ended(three, propose(three, **secure))["result"]["sha256"]
+    seed = random.SystemRandom().randrange(1 << 30)
+    chance = random.Random(seed)
+    for who in ["worker", "node", "coordinator", "worker and coordinator"] * 2:
+        step, name = chance.randrange(6, 50), chance.choice(sorted(three.nodes))
+        run = propose(three, **secure)
+        until(lambda run=run, step=step: steps_done(three.home, run) >= step, _SOON)  # type: ignore[misc]
+        if "worker" in who:
+            os.kill(worker_of(three.nodes[name].pid), signal.SIGKILL)
+        if who == "node":
+            three.nodes[name].kill()
+            three.start_node(name)
+        if "coordinator" in who:
+            three.coordinator.kill()
+            three.coordinator.start()
+        done = ended(three, run)
+        said = f"seed {seed}: {who} killed after step {step}: {done['reason']}"
+        assert (done["state"], done["result"]["sha256"]) == ("completed", expected), said
+
+
 def test_a_node_that_is_away_for_some_trees_takes_part_again(three: Federation) -> None:
     names = sorted(three.nodes)
     settings = {**BOOSTING, "num_rounds": 40, "min_available_nodes": 2, "reconnect_timeout_s": 1.0}
