@@ -61,7 +61,8 @@ class Predictor:
         return self.task.of.probabilities(self._predict(table), self.task)
 
     def score(self, table: Any, y: Any) -> float:
-        """Accuracy, or R² for a regression, as scikit-learn's ``score``; a target of several columns is a table."""
+        """Accuracy, or R² for a regression, as scikit-learn's ``score``; a target of several columns is a table. Rows
+        without a target are left out."""
         if len(self.task.of.columns(self.prepared.data["target"])) > 1:
             columns = preparation.target_columns(Table.of(y), self.task.of, self.prepared.data["target"])
         else:

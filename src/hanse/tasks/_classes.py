@@ -127,10 +127,10 @@ class Classes:
         return np.column_stack([1 - prediction, prediction]) if self._two else prediction
 
     def score(self, prediction: Array, columns: Sequence[Column], task: Task) -> float:
-        """Accuracy over all rows; one whose label the model does not know is wrong."""
+        """Accuracy over all rows with a label; one whose label the model does not know is wrong."""
         kept, y = self.target(columns, task)
         chosen = (prediction > 0.5).astype(int) if self._two else prediction.argmax(1)
-        return float((chosen[kept] == y).sum() / len(columns[0]))
+        return float((chosen[kept] == y).sum() / columns[0].given.sum())
 
 
 def _auc(positives: Array, negatives: Array) -> tuple[float, float] | None:

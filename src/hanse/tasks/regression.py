@@ -88,9 +88,9 @@ class Regression:
         raise DataError("a regression gives values, not probabilities; use predict")
 
     def score(self, prediction: Array, columns: Sequence[Column], task: Task) -> float:
-        """R², as scikit-learn's ``score``."""
-        truth = np.asarray(columns[0].values, np.float64)
-        return float(1 - ((truth - prediction) ** 2).sum() / ((truth - truth.mean()) ** 2).sum())
+        """R², as scikit-learn's ``score``; rows without a target are left out."""
+        kept, truth = self.target(columns, task)
+        return float(1 - ((truth - prediction[kept]) ** 2).sum() / ((truth - truth.mean()) ** 2).sum())
 
 
 TASK = Regression()
