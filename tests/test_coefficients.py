@@ -59,9 +59,11 @@ def test_logistic_table() -> None:
     rows = fit("logistic_regression", "sick", C="inf").coefficients()
     check(rows, smf.logit("sick ~ age + sex + cp + flag", frame_of()).fit(tol=1e-14, disp=0, maxiter=100))
     assert {row["name"]: row["reference"] for row in rows}["sex=m"] == "f"
+    assert {row["outcome"] for row in rows} == {"1"}  # whose odds these are, as a sign alone does not tell
 
 
 def test_linear_table() -> None:
+    assert {row["outcome"] for row in fit("linear_regression", "pressure").coefficients()} == {""}
     check(fit("linear_regression", "pressure").coefficients(), smf.ols("pressure ~ age+sex+cp+flag", frame_of()).fit())
 
 

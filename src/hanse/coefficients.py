@@ -37,7 +37,7 @@ class Term:
 
     Args:
         name: of the term: ``intercept``, ``age``, ``sex=m`` (against the reference category).
-        outcome: the class that the row is about, where there are more than two.
+        outcome: the class that the row is about, against the first one: of two the second.
         coefficient: in the units of the data; for classes a log odds ratio, for counts a log rate ratio,
             for times a log hazard ratio.
         standard_error: None where none is defined; ``note`` says why.
@@ -192,7 +192,7 @@ def table(
         dispersion: φ.
         degrees: of freedom of t; infinite for z.
         target: mean and scale of the target that the parameters were fitted on.
-        classes: of more than two.
+        classes: where classes are predicted.
         level: of the confidence intervals, in (0, 1).
         intercept: whether the model has one.
         penalised: why there are no standard errors; empty where there are.
@@ -213,7 +213,7 @@ def table(
         estimates = flat @ theta.ravel() * target[1]
         estimates += np.array([target[0] if n == "intercept" else 0.0 for n in names])
         variances, seen = curvature.variance(flat)
-        label = str(classes[outcome]) if outputs > 1 else ""
+        label = str(classes[outcome]) if outputs > 1 else str(classes[1]) if len(classes) == 2 else ""
         for place, name in enumerate(names):
             error = math.sqrt(dispersion * variances[place]) * target[1]
             boundless = not error <= _BOUNDLESS * float(np.linalg.norm(flat[place]))

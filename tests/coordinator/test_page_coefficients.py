@@ -80,7 +80,7 @@ def test_the_table_of_a_run_is_that_of_its_result_and_for_who_may_read_the_model
                 given = {"HANSE_URL": url, "HANSE_TOKEN": f.tokens["sci"]}
                 asked = partial(CliRunner().invoke, command, ["run", "coefficients", run], env=given)
                 printed = (await asyncio.to_thread(asked)).output.splitlines()
-            assert printed[0].split()[:2] == ["name", "coefficient"]
+            assert printed[0].split()[:3] == ["name", "outcome", "coefficient"]
             assert [line.split()[0] for line in printed[1:]] == ["intercept", "age", "sex=m"]
             probe = await f.propose(num_rounds=1)
             await f.ok("sci", "GET", f"/api/runs/{probe['session_id']}/coefficients", None, 404)
@@ -112,7 +112,7 @@ def test_in_a_browser_the_page_of_an_exact_fit_shows_its_table(tmp_path: Path) -
                 table = page.locator("[aria-labelledby=h-coefficients]")
                 await table.wait_for()
                 rows = [" ".join((await row.inner_text()).split()) for row in await table.locator("tr").all()]
-                assert rows[0].lower() == "term estimate std. error 95 % ci z p odds ratio 95 % ci"
+                assert rows[0].lower() == "term outcome estimate std. error 95 % ci z p odds ratio 95 % ci"
                 assert rows[3].startswith("sex=m against f ")
                 assert [row.split()[0] for row in rows[1:]] == ["intercept", "age", "sex=m"]
                 assert "< 0.001" in rows[2]
