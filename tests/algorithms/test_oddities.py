@@ -136,3 +136,15 @@ def test_trees_of_sites_of_one_class_are_not_joined_without_a_word(model: str) -
     assert joined.metrics["auc"] == 0.5
     (said,) = joined.warnings
     assert said.startswith("the trees of ill, well do not split")
+
+
+def test_a_site_of_one_class_is_named_whenever_its_first_trees_come() -> None:
+    """Of forests that grow few trees a round it had none in the first one, which alone was looked at."""
+    rng = np.random.default_rng(0)
+    labels = {"large": ["yes", "no"] * 100, "ill": ["yes"] * 60, "well": ["no"] * 50}
+    sites = {name: {"x": rng.normal(size=len(own)), "disease": own} for name, own in labels.items()}
+    run = hanse.simulate(sites).experiment(
+        "random_forest", target="disease", rounds=12, sample_id_column=None, model_options={"n_estimators": 12}
+    )
+    result = run.run(progress=False)
+    assert [w for w in result.warnings if "do not split" in w][-1].startswith("the trees of ill, well do not split")

@@ -75,7 +75,7 @@ class State:
         base: what the empty ensemble predicts, for boosting.
         settings: those of the algorithm.
         model: the trees so far.
-        warnings: what is odd about the trees of some sites.
+        grew: nodes that have grown trees; ``unsplit``: those of them whose first ones have no split.
     """
 
     schedule: Schedule
@@ -86,7 +86,8 @@ class State:
     base: float | None
     importance: Importance
     model: Mapping[str, Array] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    grew: tuple[str, ...] = ()
+    unsplit: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +197,19 @@ class Pooling:
         entry = evaluation.summary(gathered, task, schedule.round) if schedule.measures else None
         if schedule.phase == "evaluate":
             return replace(state, schedule=schedule.evaluated(entry))
+        first = {
+            answer.node: trees
+            for answer, (_, trees) in zip(gathered.answers, found, strict=True)
+            if len(trees["size"]) and answer.node not in state.grew
+        }
+        unsplit = [node for node, trees in first.items() if (np.asarray(trees["size"]) == 1).all()]
         return replace(
             state,
             schedule=schedule.trained(entry),
             importance=state.importance.told(gathered.sums()),
             model=self.growth.joined(model, state, [(weight, new) for weight, new in found if weight > 0]),
-            warnings=state.warnings if schedule.round else _unsplit(gathered, [new for _, new in found]),
+            grew=(*state.grew, *first),
+            unsplit=(*state.unsplit, *unsplit),
         )
 
     def begun(self, state: State, start: Record) -> State:
@@ -235,11 +243,12 @@ class Pooling:
         if not state.schedule.round:
             return {}
         latest, names = state.importance.latest, state.prepared.data["task"]["features"]
+        said = state.unsplit and (state.schedule.round == 1 or state.schedule.phase == "done")
         top = [int(i) for i in np.argsort(-latest, kind="stable")[:_SHOWN_FEATURES] if latest[i] > 0]
         return {
             **state.schedule.shown(),
             "trees": len(state.model["size"]),
-            **({"warnings": list(state.warnings)} if state.warnings else {}),
+            **({"warnings": [_unsplit(state.unsplit)]} if said else {}),
             "feature_importance": {names[i]: float(latest[i]) for i in top},
         }
 
@@ -301,15 +310,11 @@ def importance_sums(importance: Array, rows: int) -> dict[str, Array]:
     return {"importance": importance * weight, "importance_weight": np.array([weight])}
 
 
-def _unsplit(gathered: Gathered, grown: Sequence[Trees]) -> tuple[str, ...]:
-    """Says which sites' first trees have no split: of rows of one class nobody learns to tell classes apart."""
-    pairs = zip(gathered.answers, grown, strict=True)
-    sites = [a.node for a, trees in pairs if len(trees["size"]) and (np.asarray(trees["size"]) == 1).all()]
-    if not sites:
-        return ()
+def _unsplit(sites: Sequence[str]) -> str:
+    """Says whose first trees have no split: of rows of one class nobody learns to tell classes apart."""
     return (
         f"the trees of {', '.join(sites)} do not split: its rows have one class, or are too few; joined trees learn "
-        "nothing from such a site, while logistic_regression and other models that are fitted over all sites do",
+        "nothing from such a site, while logistic_regression and other models that are fitted over all sites do"
     )
 
 
