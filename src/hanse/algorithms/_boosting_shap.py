@@ -102,8 +102,8 @@ def told(ask: Explain, gathered: Gathered) -> Explained:
 
 def table(explained: Explained, features: Sequence[str], outputs: Sequence[str]) -> list[dict[str, Json]]:
     """``{feature, output, mean_abs, error, mean, rank}`` of each feature and output, the largest mean |SHAP| first; in
-    margins. ``error``: the standard error of ``mean_abs``, 0 where all rows were explained. ``output`` stands where
-    there are several."""
+    margins. ``error``: the standard error of ``mean_abs``, 0 where all rows were explained. ``output``: the class that
+    the margin is of, where there are classes."""
     if not explained.rows:
         return []
     n, unit = explained.rows, explained.unit
@@ -114,7 +114,7 @@ def table(explained: Explained, features: Sequence[str], outputs: Sequence[str])
     found: list[dict[str, Json]] = []
     for rank, place in enumerate(order.tolist(), 1):
         k, i = divmod(place, size.shape[1])
-        own: dict[str, Json] = {"output": outputs[k]} if len(outputs) > 1 else {}
+        own: dict[str, Json] = {"output": outputs[k]} if outputs else {}
         numbers = {"mean_abs": float(size[k, i]), "error": float(error[k, i]), "mean": float(signed[k, i])}
         found.append({"feature": features[i], **own, **numbers, "rank": rank})
     return found
