@@ -14,6 +14,7 @@ import pytest
 import hanse
 from hanse import algorithms, gathering
 from hanse.answers import Answerer
+from hanse.boosting import scales
 from hanse.boosting.workspace import Workspace
 from hanse.bundle import freeze
 from hanse.config import RunConfig
@@ -94,6 +95,28 @@ def test_trees_of_exact_boosting_are_the_same_bytes(federation: Any) -> None:
     for name, array in trees.items():  # means of columns are sums of numbers that round
         assert secure.record.arrays[name].tobytes() == array.tobytes(), name
     assert "sound" in {check for step in secure.rounds for check in step.gathered.get("unchecked", ())}
+
+
+def test_trees_of_exact_boosting_are_the_same_bytes_where_bins_are_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a column of two values and of one with gaps one bin each has more than the 127 rows that one number holds."""
+    monkeypatch.setattr(scales, "COARSEST", scales.FINEST)
+    inner, told = Workspace.packed, list[int]()
+
+    def packed(self: Workspace, nodes: Any, apart: Any) -> Any:
+        told.append(len(apart))
+        return inner(self, nodes, apart)
+
+    monkeypatch.setattr(Workspace, "packed", packed)
+    full = {
+        name: frame.assign(b=(frame["b"] > 0).astype(float), c=frame["c"].where(frame["c"] < 0))
+        for name, frame in sites().items()
+    }
+    federation = hanse.simulate(full, wire="exact")
+    plain, secure = (learned(federation, gather, model="xgboost") for gather in ("plain", "secure"))
+    for name, array in plain.record.arrays.items():
+        if name.startswith("model."):
+            assert secure.record.arrays[name].tobytes() == array.tobytes(), name
+    assert set(told) == {2}
 
 
 @pytest.mark.parametrize("needed", [SITES, 1])
