@@ -21,6 +21,7 @@ from hanse.gathering.secure import Secure
 from hanse.kinds import Ask, Combine, Contribution, Gathered
 from hanse.messages import Record
 from hanse.privacy import neighbours
+from hanse.privacy.keystream import PART_BYTES
 from tests.examples import examples
 
 DIED = NodeFailed("the worker ran out of memory")
@@ -51,6 +52,22 @@ def test_the_sum_is_the_plain_one(n: int) -> None:
         assert not found.failures
         assert found.unchecked == ("counts", "weights")
         assert found.told["of"] == n
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+@pytest.mark.parametrize("needed", [3, 2])
+def test_every_word_is_masked_where_a_part_of_the_keystream_ends(more: int, needed: int) -> None:
+    size = PART_BYTES // 8 - 2 - 6 + more  # two rows and the weight stand behind them
+    contributions, ask = exact(3, size, fewest=needed)
+    nodes = Nodes.signed(contributions)
+    found = nodes.sum(Secure(), ask)
+    np.testing.assert_array_equal(found.sum()["i"], sum(c.record.arrays["i"] for c in contributions.values()))
+    for node, contribution in contributions.items():
+        words = np.asarray(nodes.seen[node, "answer"].arrays["64"])
+        own = [contribution.record.arrays["i"], contribution.sums["rows"]]
+        assert words.size == size + 8
+        assert not (words[:-6] == np.concatenate(own).view(np.uint64)).any()
+        assert np.unique(words).size == words.size
 
 
 @pytest.mark.parametrize("most", [1 << 19, 0])

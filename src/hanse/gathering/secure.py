@@ -32,11 +32,12 @@ Where b is in no shares, a sum that lacked a node would be one of too few, there
 
 Where a sum is of all who are asked or none, the y_u have no G(b_u), and one exchange is all: the masks of pairs cancel
 in the sum of all, and of none other. No node tells a secret of such a sum, so it is this one or none, and a node writes
-down that it is before its y_u leaves, as it does otherwise before it tells a secret. From then on it must contribute
-the same numbers where the step is asked again, of the same nodes. So a sum is made so only of whole numbers, and where
-no other nodes can be asked for it: it needs all of the run (``min_completed`` or ``secure_threshold`` is their number),
-or the algorithm leaves the step behind where one is lost (:attr:`hanse.kinds.Ask.whole`). (b_u is there for the case
-that a node is said to be lost, and its pairs are told.)
+down that it is before its y_u leaves, as it does otherwise before it tells a secret; or, of a step that the algorithm
+can leave behind, that it may be, once for several steps (:attr:`hanse.gather.Party.passing`). From then on it must
+contribute the same numbers where the step is asked again, of the same nodes. So a sum is made so only of whole numbers,
+and where no other nodes can be asked for it: it needs all of the run (``min_completed`` or ``secure_threshold`` is
+their number), or the algorithm leaves the step behind where one is lost (:attr:`hanse.kinds.Ask.whole`). (b_u is there
+for the case that a node is said to be lost, and its pairs are told.)
 
 Where fewer nodes than ``secure_threshold`` are left in any exchange, there is no sum: the step has failed, what came
 is useless, and the next attempt begins with fresh keys. So it does where a node has lost its keys (a restarted
