@@ -54,7 +54,8 @@ async def _rounds(nodes: int, nbytes: int, rounds: int, tls: bool, folder: Path 
     import grpc
     from grpc import aio
 
-    model, total = np.ones(nbytes // 4, np.float32), np.zeros(nbytes // 4, np.float32)
+    model, total = np.empty(nbytes // 4, np.float32), np.zeros(nbytes // 4, np.float32)
+    model[:] = 0  # written, so that its pages are there; the sum of sums of anything else has no end
     streams: list[Any] = []
     everyone, over = asyncio.Event(), asyncio.Event()
 
