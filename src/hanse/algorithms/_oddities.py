@@ -7,7 +7,7 @@ columns with fewer values than its owner's minimum.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -34,13 +34,8 @@ def unlike(names: Sequence[str], values: Array, count: Array, mean: Array, least
     ['height']
     """
     found = []
-    for name, column, total, middle in zip(names, values.T, count, mean, strict=True):
-        own = column[np.isfinite(column)]
-        others = total - len(own)
-        if len(own) < max(FEWEST, least) or others < max(FEWEST, least):
-            continue
-        summed = own.sum()
-        here, there = float(summed / len(own)), (total * middle - summed) / others
+    for name, own, there in _beside(names, values, count, mean, least):
+        here = float(own.mean())
         spread, gap = float(own.std()), abs(here - there)
         small, large = sorted((abs(here), abs(there)))
         doubled = large > 2 * small and large > FROM_ZERO * spread
@@ -57,15 +52,11 @@ def recoded(names: Sequence[str], values: Array, count: Array, mean: Array, leas
     ['sex']
     """
     found = []
-    for name, column, total, middle in zip(names, values.T, count, mean, strict=True):
-        own = column[np.isfinite(column)]
-        others = total - len(own)
-        if len(own) < max(FEWEST, least) or others < max(FEWEST, least):
-            continue
+    for name, own, there in _beside(names, values, count, mean, least):
         low, high = float(own.min()), float(own.max())
         if low == high or not np.isin(own, (low, high)).all():
             continue
-        there, near = (total * middle - own.sum()) / others, 1e-6 * (high - low)
+        near = 1e-6 * (high - low)
         if not low - near <= there <= high + near:
             found.append(name)
     return found
@@ -94,3 +85,14 @@ def coded(names: Sequence[str], values: Array, least: int) -> list[str]:
                 found.append(name)
                 break
     return found
+
+
+def _beside(
+    names: Sequence[str], values: Array, count: Array, mean: Array, least: int
+) -> Iterator[tuple[str, Array, float]]:
+    """Of the columns of which something is said: the values that are here, and the mean at the other sites."""
+    for name, column, total, middle in zip(names, values.T, count, mean, strict=True):
+        own = column[np.isfinite(column)]
+        others = total - len(own)
+        if min(len(own), others) >= max(FEWEST, least):
+            yield name, own, float((total * middle - own.sum()) / others)
