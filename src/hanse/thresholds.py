@@ -55,9 +55,8 @@ def bins(probability: Array) -> Array:
     """
     probability = np.asarray(probability, np.float64)
     upper = probability >= 0.5
-    bits = (
-        np.where(upper, 1 - probability, probability).view(np.int64) - upper
-    )  # q is in (a, b] where p is in [1-b, 1-a)
+    # where p is in [1 - b, 1 - a), q is in (a, b]: one bit less puts b into the bin below
+    bits = np.where(upper, 1 - probability, probability).view(np.int64) - upper
     place = _OF_BITS[np.clip((bits >> (52 - _BITS)) - _FIRST + 1, 0, len(_OF_BITS) - 1)]
     return np.asarray(np.where(upper, BINS - 1 - place, place))
 
