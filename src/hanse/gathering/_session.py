@@ -216,9 +216,7 @@ class Member:
         own = Answer(node, weight, {}, {}, self._party.step)
         for prefix in ("a.", "s."):
             wanted = form[prefix]
-            if (
-                wanted is not None and wanted != how.shapes[prefix]
-            ):  # nearly never: it says what is wrong, if anything is
+            if wanted is not None and wanted != how.shapes[prefix]:  # nearly never: it says what is wrong, if anything
                 _checks.layout([(own, record)], prefix, {n: (d, tuple(s)) for n, (d, s) in wanted.items()})
         if rows and (wrong := _checks.beyond([(own, record)], form["counts"], {node: rows})):
             raise DataError(wrong[node])

@@ -300,9 +300,8 @@ class BookedAhead:
 
     def __call__(self, task: Passage) -> None:
         assert task.reservation is not None
-        if task.reservation.charges and not self.book.covers(
-            task.reservation
-        ):  # the disk may be slow; nobody else waits for it
+        if task.reservation.charges and not self.book.covers(task.reservation):
+            # the disk may be slow; nobody else waits for it
             task.booked = asyncio.ensure_future(asyncio.to_thread(self.book.book, task.reservation))
 
 
