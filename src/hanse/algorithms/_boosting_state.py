@@ -104,9 +104,8 @@ def shares(state: State, most: int | None = None) -> dict[str, Json]:
     if state.explained is None:
         return {}
     task = preparation.task(state.prepared)
-    outputs = (
-        task.classes if state.adapter.objective.outputs > 1 else task.classes[1:]
-    )  # a margin is of the second of two
+    # the margin of two classes is of the second one
+    outputs = task.classes if state.adapter.objective.outputs > 1 else task.classes[1:]
     of = _boosting_shap.table(state.explained, task.features, outputs)[:most]
     withheld = {"withheld": list(state.explained.withheld)} if state.explained.withheld else {}
     return {"shap": {"rows": state.explained.rows, **withheld, "features": of}}
