@@ -24,11 +24,11 @@ from hanse.errors import NodeFailed, NotAllowed, NotApproved, TooLarge, WorkerDi
 from hanse.large_arrays import LARGE_BYTES
 from hanse.messages import Message, Record
 from hanse.node import shared_memory
-from hanse.node.pipe import FREED, KEPT, note, packed, small
+from hanse.node.pipe import FREED, MESSAGE, Packet
 from hanse.node.settings import TaskLimits
 from hanse.node.shared_memory import SharedBuffer, SharedPool
 from hanse.node.surroundings import environment
-from hanse.node.worker import _Lent, _Process
+from hanse.node.worker import _Process
 from tests.waiting import PATIENCE, eventually
 
 LARGE = 1 << 20  # elements of float32
@@ -384,13 +384,6 @@ def adopted(node: Node) -> list[int]:
     return fresh
 
 
-async def freed(node: Node) -> None:
-    """The worker has said what it kept of its last answer: it says so afterwards, and a next task may be quicker."""
-    process = node.agent.worker.plain._process
-    assert process is not None
-    await eventually(lambda: process.answered is None or not process.answered._buffers)
-
-
 def test_a_small_reply_of_another_exchange_loses_no_memory(tmp_path: Path) -> None:
     """A step of a secure sum has a large answer, then a small one: the next large one lies where the last one did."""
 
@@ -404,8 +397,7 @@ def test_a_small_reply_of_another_exchange_loses_no_memory(tmp_path: Path) -> No
                     body = await node.task(attack(), {"do": "echo"}, {"x": x}, step=step, op=op)
                     assert (body.arrays["a.x"] == step).all()
                     del body
-                    await freed(node)
-            assert fresh == [4 * LARGE]
+                assert fresh == [4 * LARGE]
 
     asyncio.run(main())
 
@@ -424,39 +416,28 @@ def test_what_an_algorithm_keeps_of_an_ask_is_never_overwritten(tmp_path: Path) 
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("second", [FREED, KEPT])
-def test_what_is_kept_of_an_ask_is_told_of_that_ask_and_not_of_the_next(second: int) -> None:
-    """The worker tells it after its answer; the next ask may be on its way by then."""
+def test_an_answer_is_one_packet_that_says_what_is_kept_of_its_ask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second one would wake the node's connection once more for each ask."""
+    came: list[int] = []
+    packet_of = _Process._packet
+
+    def counted(self: _Process, packet: Packet) -> None:
+        came.append(packet.what)
+        packet_of(self, packet)
 
     async def main() -> None:
-        ours, its = socket.socketpair()
-        ours.setblocking(False)
-        with (
-            its,
-            subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as child,
-        ):
-            process, pool = _Process(child, ours), SharedPool()
-            answer = packed(small("done"), 0, inline=True)
-            first, other = pool.shared(1 << 20), pool.shared(1 << 20)
-            for ask, before in ((first, b""), (other, note(FREED))):
-                process.lent = _Lent()
-                process.lent.add(ask)
-                asked = asyncio.ensure_future(process.ask(b"task"))
-                if before:
-                    its.sendall(before)
-                    while first.lent:
-                        await asyncio.sleep(0)
-                    assert other.lent  # the worker is at work on it
-                its.sendall(answer)
-                await asked
-            assert other.lent
-            its.sendall(note(second) + note(FREED))  # a second one is of nothing
-            while process.answered is not None:
-                await asyncio.sleep(0)
-            assert other.lent == (second == KEPT)
-            process.end("the test is over")
+        async with running(tmp_path, attacks=True) as node:
+            await node.approved(attack())
+            x = {"x": np.full(LARGE, 7, np.float32)}
+            await node.task(attack(), {"do": "echo"}, x)
+            monkeypatch.setattr(_Process, "_packet", counted)
+            for step, do in enumerate(("echo", "keep", "echo"), 1):
+                await node.task(attack(), {"do": do}, x, step=step)
+            assert came == [FREED, MESSAGE, FREED]
 
-    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+    asyncio.run(main())
 
 
 def large(do: str, value: int) -> dict[str, Any]:
@@ -474,7 +455,6 @@ def test_the_next_answer_is_made_where_the_last_one_lay(tmp_path: Path) -> None:
                 body = await node.task(attack(), large("fill", step), {"x": np.zeros(LARGE, np.float32)}, step=step)
                 assert (body.arrays["a.x"] == step).all()
                 del body
-                await freed(node)
             assert fresh == [LARGE_BYTES]
 
     asyncio.run(main())
@@ -492,7 +472,6 @@ def test_an_answer_lies_where_the_task_did_that_it_needs_no_more(tmp_path: Path)
                 body = await node.task(attack(), large(do, step), {"x": x}, step=step)
                 assert (body.arrays["a.x"] == {"fill": step, "echo": x}.get(do, x + step)).all()
                 del body
-                await freed(node)
                 assert sum(kept.capacity for kept in shared._free) == LARGE_BYTES * (2 if step > 2 else 1)
             assert fresh == [LARGE_BYTES]  # of the one that was made elsewhere
 

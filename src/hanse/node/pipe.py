@@ -19,7 +19,7 @@ from hanse.errors import TooLarge, WireError
 from hanse.messages import MAX_HEADER_BYTES, Layout, Message, Record, flat, head_of
 from hanse.node.shared_memory import INLINE_BYTES
 
-MESSAGE, PROGRESS, FREED, KEPT = range(4)  # the last two: may the memory of the ask be used again?
+MESSAGE, PROGRESS, FREED = range(3)  # the last one: a message too, and the memory of its ask may be used again
 _LENGTHS = struct.Struct("<BIIBq")  # what, header, inline payload, descriptors, rows
 NO_ROWS = -1
 _MOST_FDS = 2
@@ -40,8 +40,8 @@ class Packet(NamedTuple):
     rows: int = NO_ROWS
 
 
-def packed(message: Message, fds: int, inline: bool, rows: int = NO_ROWS) -> bytes:
-    """The bytes of a packet; with ``inline`` the arrays are part of it."""
+def packed(message: Message, fds: int, inline: bool, rows: int = NO_ROWS) -> bytearray:
+    """The bytes of a packet; with ``inline`` the arrays are part of it. The first one is what it is."""
     header = head_of(message)
     body: bytes | memoryview = b""
     if inline:
@@ -49,7 +49,7 @@ def packed(message: Message, fds: int, inline: bool, rows: int = NO_ROWS) -> byt
         if layout.nbytes > INLINE_BYTES:
             raise TooLarge(f"{layout.nbytes} bytes go into shared memory, not through the socket")
         body = flat(message.body.arrays, layout)
-    return b"".join((_LENGTHS.pack(MESSAGE, len(header), len(body), fds, rows), header, body))
+    return bytearray().join((_LENGTHS.pack(MESSAGE, len(header), len(body), fds, rows), header, body))
 
 
 def note(what: int) -> bytes:
@@ -84,7 +84,7 @@ class Receiver:
         """The packets that are complete. Raises ``WireError`` for impossible lengths."""
         while len(self._bytes) >= _LENGTHS.size:
             what, header, inline, fds, rows = _LENGTHS.unpack_from(self._bytes)
-            if what > KEPT or header > MAX_HEADER_BYTES or inline > INLINE_BYTES or fds > _MOST_FDS:
+            if what > FREED or header > MAX_HEADER_BYTES or inline > INLINE_BYTES or fds > _MOST_FDS:
                 raise WireError("a packet with impossible lengths")
             end = _LENGTHS.size + header + inline
             if len(self._bytes) < end:
@@ -109,6 +109,6 @@ class Receiver:
             os.close(self._fds.popleft())
 
 
-def send(sock: socket.socket, raw: bytes, fds: Sequence[int] = ()) -> int:
+def send(sock: socket.socket, raw: bytes | bytearray, fds: Sequence[int] = ()) -> int:
     """Begins a packet; returns how many of its bytes left."""
     return socket.send_fds(sock, [raw], list(fds)) if fds else sock.send(raw)

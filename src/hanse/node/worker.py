@@ -29,7 +29,7 @@ from typing import Any
 from hanse.errors import HanseError, NotAllowed, NotNow, WireError, WorkerDied, from_code
 from hanse.messages import Buffer, Buffered, Json, Memory, Message, Record, arrived, loads, payload
 from hanse.node.ending import said_of
-from hanse.node.pipe import FREED, KEPT_BUNDLES, MESSAGE, PROGRESS, Packet, Receiver, packed, send, small
+from hanse.node.pipe import FREED, KEPT_BUNDLES, PROGRESS, Packet, Receiver, packed, send, small
 from hanse.node.settings import TaskLimits
 from hanse.node.shared_memory import INLINE_BYTES, SharedBuffer, SharedPool
 from hanse.node.surroundings import environment
@@ -54,26 +54,6 @@ class Worked:
     spent: Mapping[str, Json] = field(default_factory=dict)
 
 
-class _Lent:
-    """Memory that a worker may look at: of a task, and of its answer, until it says what it kept of it."""
-
-    def __init__(self) -> None:
-        self._buffers: list[SharedBuffer] = []
-        self._freed = False
-
-    def add(self, buffer: SharedBuffer) -> None:
-        """The worker may look at this, too."""
-        buffer.lent = not self._freed
-        self._buffers.append(buffer)
-
-    def told(self, freed: bool) -> None:
-        """Whether all of it may be used again; the answer may be opened after that."""
-        self._freed = freed
-        for buffer in self._buffers:
-            buffer.lent = not freed
-        self._buffers.clear()
-
-
 class _Process:
     """One worker process and the conversation with it. Ends once; ``why`` says of what."""
 
@@ -85,8 +65,6 @@ class _Process:
         self.offline = False
         self.answer: asyncio.Future[Packet] | None = None
         self.progress: Progress = _nothing
-        self.lent: _Lent | None = None  # with the ask in work
-        self.answered: _Lent | None = None  # with the one before, until the worker says what it kept of it
         self.receiver = Receiver()
         self.loop = asyncio.get_running_loop()
         self.loop.add_reader(sock.fileno(), self._readable)
@@ -113,19 +91,14 @@ class _Process:
     def _packet(self, packet: Packet) -> None:
         if packet.what == PROGRESS:
             self.progress()
-        elif packet.what != MESSAGE:  # it follows the answer, so the next ask may be in work when it comes
-            if self.answered is not None:
-                self.answered.told(packet.what == FREED)
-            self.answered = None
         elif self.answer is not None and not self.answer.done():
-            self.answered, self.lent = self.lent, None
             self.answer.set_result(packet)
         else:
             for fd in packet.fds:
                 os.close(fd)
             raise WireError("it answered without a question")
 
-    def ask(self, raw: bytes, fds: Sequence[int] = ()) -> Awaitable[Packet]:
+    def ask(self, raw: bytes | bytearray, fds: Sequence[int] = ()) -> Awaitable[Packet]:
         answer = self.answer = self.loop.create_future()
         try:
             done = send(self.sock, raw, fds)
@@ -173,7 +146,6 @@ class _Process:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.sock.close()
         self.receiver.close()
-        self.lent = self.answered = None
         if self.answer is not None and not self.answer.done():
             self.answer.set_exception(WorkerDied(f"the node's worker was lost: {self.why}"))
         self.loop.run_in_executor(None, self.process.wait)
@@ -288,24 +260,24 @@ class Worker:
         run = str(task.data["run"])
         sizes, op = self._sizes.setdefault(run, {}), str(task.data.get("op"))
         held: list[SharedBuffer] = []
-        lent, asked = _Lent(), list[SharedBuffer]()
+        asked = list[SharedBuffer]()
 
-        def pack(process: _Process) -> tuple[bytes, list[int]]:
+        def pack(process: _Process) -> tuple[bytearray, list[int]]:
             buffer = self._shared(task)
-            message = Message("task", "", "", task)
-            fds: list[int] = []
-            process.lent = lent
             if buffer is not None:
                 asked.append(buffer)
-                lent.add(buffer)
-                fds.append(buffer.fd)
             if (wanted := sizes.get(op, 0)) > INLINE_BYTES and (spare := self.pool.spare(wanted)):
                 held.append(spare)
-                fds.append(spare.fd)
-                lent.add(spare)
-            return packed(message, len(fds), inline=buffer is None), fds
+            lent = [*asked, *held]
+            for one in lent:
+                one.lent = True
+            fds = [one.fd for one in lent]
+            return packed(Message("task", "", "", task), len(fds), inline=buffer is None), fds
 
         process, packet = await self._exchange(pack, progress, run)
+        kept = packet.what != FREED
+        for one in (*asked, *held):
+            one.lent = kept
         if task.data["bundle"] not in process.known:  # a fresh one took over between the two exchanges
             return await self.answer(task, text, progress)
         fresh = list(packet.fds)
@@ -317,7 +289,8 @@ class Worker:
                 os.close(fresh.pop(0))
                 return asked[-1]
             if fresh:
-                lent.add(found := self.pool.adopt(fresh.pop(0), nbytes))
+                found = self.pool.adopt(fresh.pop(0), nbytes)
+                found.lent = kept
                 return found
             if held and held[0].capacity >= nbytes:
                 held[0].nbytes = nbytes
@@ -375,7 +348,7 @@ class Worker:
         return buffer
 
     async def _exchange(
-        self, pack: Callable[[_Process], tuple[bytes, list[int]]], progress: Progress, run: str | None = None
+        self, pack: Callable[[_Process], tuple[bytearray, list[int]]], progress: Progress, run: str | None = None
     ) -> tuple[_Process, Packet]:
         """One question and its answer. Errors that the worker reports are raised when it is opened."""
         await self._turn.acquire()

@@ -30,7 +30,7 @@ from hanse.errors import HanseError, NodeFailed, NotAllowed, NotApproved, NotFou
 from hanse.gather import Identity
 from hanse.kinds import Source
 from hanse.messages import Json, Memory, Message, Record, arrived, dumps, payload
-from hanse.node.pipe import FREED, KEPT, KEPT_BUNDLES, NO_ROWS, PROGRESS, Packet, Receiver, note, packed, send, small
+from hanse.node.pipe import FREED, KEPT_BUNDLES, NO_ROWS, PROGRESS, Packet, Receiver, note, packed, send, small
 from hanse.node.promises import Promises
 from hanse.node.shared_memory import INLINE_BYTES, Mappings, Window, fill, make
 from hanse.privacy.noise_secret import noise_secret
@@ -104,7 +104,7 @@ class WorkerLoop:
 
     def _do(self, packet: Packet) -> None:
         fds = list(packet.fds)
-        mapped: list[weakref.ref[Window]] = []
+        mapped, made = list[weakref.ref[Window]](), list[int]()
 
         def land(nbytes: int) -> Memory:
             if len(packet.inline) == nbytes:
@@ -128,51 +128,50 @@ class WorkerLoop:
                 self._busy = False
                 self._say("forgotten", {})
             else:
-                spare = fds[0] if fds else None
-                if spare is not None and (size := os.fstat(spare).st_size) > large_arrays.SHARED_BYTES:
-                    large_arrays.lend(self._mappings.window(spare, size), spare)
+                spare, room = (fds[0], os.fstat(fds[0]).st_size) if fds else (-1, 0)
+                if room > large_arrays.SHARED_BYTES:
+                    large_arrays.lend(self._mappings.window(spare, room), spare)
                 reply, rows = self._answer(message)
                 spent = self._answerer.spent if self._answerer is not None else {}
                 self._busy = False
-                self._reply(reply, rows, spent, spare)
-                if mapped or spare is not None or reply.nbytes > INLINE_BYTES:
-                    # all this memory can be used again unless the algorithm kept a view of it
-                    del message, data, reply
-                    seen = large_arrays.settle() or any(window() is not None for window in mapped)
-                    self._write(note(KEPT if seen else FREED))
+                raw, beside = self._laid(reply, rows, spent, spare, room, made)
+                del message, data, reply
+                # all memory of this task can be used again unless the algorithm kept a view of it
+                if not large_arrays.settle() and all([window() is None for window in mapped]):
+                    raw[0] = FREED
+                self._write(raw, beside)
         finally:
             large_arrays.settle()
-            for fd in packet.fds:
+            for fd in (*packet.fds, *made):
                 os.close(fd)
 
-    def _reply(self, reply: Record, rows: int | None, spent: Mapping[str, Json], spare: int | None) -> None:
-        """Sends ``reply``: a small one in the packet, a large one where it lies if that can be, else in ``spare`` if
-        it fits, else in fresh shared memory. What it used up goes beside it, as the envelope's id: it is not for the
-        coordinator."""
+    def _laid(
+        self, reply: Record, rows: int | None, spent: Mapping[str, Json], spare: int, room: int, made: list[int]
+    ) -> tuple[bytearray, list[int]]:
+        """The packet with ``reply``, and the descriptors that go beside it. A small reply is in the packet, a large one
+        lies where it is if that can be, else in ``spare`` if it fits into its ``room``, else in fresh shared memory;
+        which descriptors were ``made`` for it, is added there. What it used up goes beside it, as the envelope's id: it
+        is not for the coordinator."""
         nbytes = reply.nbytes
         inline = nbytes <= INLINE_BYTES
-        lent = None if inline else large_arrays.on_loan(reply.arrays)
-        ours = None if inline or lent is not None else large_arrays.handed(reply.arrays)  # too large for a copy
-        fd = lent if ours is None else ours
-        try:
-            if fd is None and not inline:
-                offset, into = 0, None
-                if spare is not None and os.fstat(spare).st_size >= nbytes and not large_arrays.loan_seen(spare):
-                    fd, into = spare, self._mappings.window(spare, nbytes).data
-                else:  # there is none, or it holds what the algorithm keeps
-                    fd = ours = make(nbytes)
-                for piece in payload(reply):
-                    if into is None:
-                        fill(fd, offset, piece)
-                    else:
-                        into[offset : offset + len(piece)] = piece
-                    offset += len(piece)
-            told = [] if fd is None or fd == spare else [fd]  # the agent knows the spare
-            envelope = Message("done", dumps(spent) if spent else "", "", reply)
-            self._write(packed(envelope, len(told), inline, NO_ROWS if rows is None else rows), told)
-        finally:
-            if ours is not None:
-                os.close(ours)
+        fd = None if inline else large_arrays.on_loan(reply.arrays)
+        if fd is None and not inline and (fd := large_arrays.handed(reply.arrays)) is not None:
+            made.append(fd)  # too large for a copy
+        if fd is None and not inline:
+            offset, into = 0, None
+            if room >= nbytes and not large_arrays.loan_seen(spare):
+                fd, into = spare, self._mappings.window(spare, nbytes).data
+            else:  # there is none, or it holds what the algorithm keeps
+                made.append(fd := make(nbytes))
+            for piece in payload(reply):
+                if into is None:
+                    fill(fd, offset, piece)
+                else:
+                    into[offset : offset + len(piece)] = piece
+                offset += len(piece)
+        beside = [] if fd is None or fd == spare else [fd]  # the agent knows the spare
+        envelope = Message("done", dumps(spent) if spent else "", "", reply)
+        return packed(envelope, len(beside), inline, NO_ROWS if rows is None else rows), beside
 
     # ------------------------------------------------------------ what is asked
 
@@ -327,7 +326,7 @@ class WorkerLoop:
         if self._stop:
             self.interrupt()
 
-    def _write(self, raw: bytes, fds: list[int] | None = None) -> None:
+    def _write(self, raw: bytes | bytearray, fds: list[int] | None = None) -> None:
         done = send(self._sock, raw, fds or ())
         if done < len(raw):
             self._sock.sendall(memoryview(raw)[done:])
