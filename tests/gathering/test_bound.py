@@ -264,6 +264,21 @@ def test_the_very_same_sum_may_be_made_again(tmp_path: Path, between: Between) -
         assert again.sum()[name].tobytes() == array.tobytes()
 
 
+@pytest.mark.parametrize("first_asked", [True, False])
+def test_the_very_same_sum_may_be_made_again_whoever_else_is_asked(tmp_path: Path, first_asked: bool) -> None:
+    """One that was lost then is not there now, or one that was away is back: it is in neither. What a node contributed
+    was told apart by who else was asked, so nobody could make the sum again, attempt after attempt."""
+    nodes, some = federation(tmp_path), [n for n in NAMES if n != "n003"]
+    nodes.before["n003", "answer"] = NodeFailed("lost")
+    first = nodes.sum(only=None if first_asked else some)
+    nodes.step = 0
+    del nodes.before["n003", "answer"]
+    again = nodes.sum(Secure(), only=some if first_asked else None)
+    assert [a.node for a in first.answers] == [a.node for a in again.answers] == some, again.failures
+    for name, array in first.sum().items():
+        assert again.sum()[name].tobytes() == array.tobytes()
+
+
 def test_a_step_waits_for_the_nodes_of_whom_its_sum_was_told(tmp_path: Path) -> None:
     nodes = federation(tmp_path)
     nodes.sum()

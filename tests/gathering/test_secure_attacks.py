@@ -81,7 +81,12 @@ class Liar:
         return {node: self.ask(node, "agree", question).data["signature"] for node in of or survivors}
 
     def unmasked(
-        self, node: str, came: Mapping[str, Record], survivors: list[str], signatures: Mapping[str, str] | None
+        self,
+        node: str,
+        came: Mapping[str, Record],
+        survivors: list[str],
+        signatures: Mapping[str, str] | None,
+        session: int = 0,
     ) -> Record:
         """With ``signatures`` None as in a sum of all who were asked."""
         rows = [
@@ -89,7 +94,7 @@ class Liar:
             for other in came[node].data["beside"]
             if other in survivors
         ]
-        said: dict[str, Json] = {"session": 0, "survivors": sorted(survivors)}
+        said: dict[str, Json] = {"session": session, "survivors": sorted(survivors)}
         if signatures is not None:
             said["signatures"] = dict(signatures)
         return self.ask(node, "unmask", Record(said, {"shares": np.stack(rows)}))
@@ -429,8 +434,14 @@ def test_after_a_sum_of_all_or_none_no_other_one_of_the_step_is_told(authority: 
         assert (said.data, dict(said.arrays)) == ({"bound": without}, {})  # and nothing of its numbers
         with pytest.raises(NotAllowed, match="no secret of its masks is told"):
             liar.signed(NAMES, [node], session=1)
-        with pytest.raises(NodeFailed, match="contributes to it no more"):  # written for seven, its numbers are others
-            liar.ask(node, "answer", liar.asked(session=2))
+    came = liar.answers(session=2)  # all are asked again; it is the sum of before or none
+    signatures = liar.signed(without, session=2)
+    for node in without:
+        for survivors in (NAMES, NAMES[:5]):
+            with pytest.raises(NotAllowed, match=r"no other one is|no second one|not part of"):
+                liar.signed(survivors, [node], session=2)
+            with pytest.raises(NotAllowed, match="tells no secrets for this one"):
+                liar.unmasked(node, came, survivors, signatures, session=2)
 
 
 def test_a_sum_that_was_masked_before_one_of_all_or_none_stays_masked(authority: Authority) -> None:

@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import xxhash
 
 from hanse.errors import NodeFailed, NotAllowed, WireError
@@ -115,11 +116,13 @@ def fresh_seed() -> int:
     return secrets.randbits(63)
 
 
-def hashed(words: Mapping[int, Array], names: str, seed: int) -> str:
-    """XXH3 of one's own numbers, as they are written, and of what they are, under a seed that nobody else knows."""
-    state = xxhash.xxh3_128(names.encode(), seed=seed)
-    for bits in sorted(words):
-        state.update(words[bits].data)
+def hashed(arrays: Mapping[str, Array], weight: float, names: str, seed: int) -> str:
+    """XXH3 of one's own numbers and what they weigh, and of what they are, under a seed that nobody else knows. Not of
+    the words that they become: these follow from who else is asked as well, and the same nodes may make their sum again
+    whoever is there beside them."""
+    state = xxhash.xxh3_128(f"{weight!r} {names}".encode(), seed=seed)
+    for name in sorted(arrays):
+        state.update(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)
     return state.hexdigest()
 
 

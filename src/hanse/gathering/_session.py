@@ -132,7 +132,7 @@ class Member:
         how = wording(named(arrays), len(session.among), own, everything, most, self._how)
         self._check(contribution.weight, Record({}, arrays), how, asked["form"])
         words = self._words(arrays, contribution.weight, how)
-        self._settle(session, hashed(words, f"{everything!r} {how.text}", session.bound.seed))
+        self._settle(session, hashed(arrays, contribution.weight, how.text, session.bound.seed))
         masks = keystream.expanded(
             [(seed, 1 if node == party.node else pair_sign(party.node, node)) for node, seed in session.seeds.items()]
         )
