@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from functools import partial
@@ -33,6 +34,30 @@ def test_a_process_that_was_forked_has_threads_of_its_own(monkeypatch: pytest.Mo
             pytest.fail("it waits for threads that are not there")
         time.sleep(0.01)
     assert os.waitstatus_to_exitcode(ended[1]) == 0
+
+
+def test_numba_is_loaded_beside_what_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a second, in which a coordinator would hear nobody; numpy does what it can do meanwhile."""
+    goes_on, known = threading.Event(), sys.modules["numba"]
+
+    def load() -> None:
+        goes_on.wait(PATIENCE)
+        sys.modules["numba"] = known
+
+    monkeypatch.setattr(compiled, "_load", load)
+    monkeypatch.setattr(compiled, "_loader", [])
+    monkeypatch.delitem(sys.modules, "numba")
+    many = 1 << 20
+    assert not compiled.worthwhile(8)
+    assert compiled._loader == []
+    assert not compiled.worthwhile(many)
+    (loader,) = compiled._loader
+    sys.modules["numba"] = known  # as it is while it is being loaded
+    assert not compiled.worthwhile(many)
+    goes_on.set()
+    loader.join(PATIENCE)
+    assert compiled.worthwhile()
+    assert compiled._loader == []
 
 
 def test_whoever_calls_works_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ from hanse.algorithms import _boosting_counts, _boosting_leaves, _boosting_shap,
 from hanse.algorithms._boosting_leaves import Leaves
 from hanse.algorithms._boosting_site import Blank, Forward, Level, Question, Residuals, Times, adapter_of, answer
 from hanse.algorithms._boosting_state import State
-from hanse.boosting import growing, objective, packed, quantiles, scales
+from hanse.boosting import growing, objective, packed, quantiles, scales, sound
 from hanse.boosting.growing import Growing, Splits
 from hanse.boosting.trees import Trees, join, none
 from hanse.codec import encode
@@ -476,26 +476,10 @@ def _fault(
     """
     if "histograms" not in arrays:
         return scales.below(arrays, ("ranks", "at_risk", "happened", "magnitudes"))
-    sums, rows = np.asarray(arrays["histograms"]), np.asarray(arrays["rows"])
+    sums = np.asarray(arrays["histograms"])
     own = np.asarray(arrays["apart"]) if "apart" in arrays else np.zeros((len(sums), 0, 2), np.int64)
-    one_number = sums.ndim == 2
-    parts = (sums >> 32, sums & packed.MOST[1]) if one_number else (sums[:, :, 0], sums[:, :, 1])
-    for i in (1, 0):  # a Hessian below 0 takes from the gradient, where both are one number
-        part = parts[i]
-        if own.size:
-            part[:, apart] = 0
-        for some, full in ((part, fullest[not one_number]), (own[:, :, i], fullest[1])):
-            most = np.minimum(rows, min(full, (1 << 62) // largest[i])) * largest[i]
-            if (some.max(axis=1, initial=0) > most).any() or (some.min(axis=1, initial=0) < -most).any():
-                return "its histograms hold sums that its rows cannot have at this scale"
-            if i == 1 and some.min(initial=0) < 0:
-                return "its histograms hold Hessians below 0"
-        if own.size:
-            part[:, apart] = own[:, :, i]
-        totals = np.add.reduceat(part, starts[:-1], axis=1)
-        if (totals != totals[:, :1]).any():
-            return "its histograms do not add up: the sums over the bins of one column are not those of another"
-    return ""
+    some = np.zeros(0, np.int32) if apart is None else apart
+    return sound.fault(sums, own, some, np.asarray(arrays["rows"]), starts, largest, fullest)
 
 
 def _odd(state: State) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Annotated
 
 import numpy as np
@@ -19,7 +19,7 @@ _LEAST_ROWS = 4096  # of a thread
 PRESENT = float(np.finfo(np.float32).max)  # a threshold that every value is below: a split of missing from given
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, as what follows from it is kept with it
 class Binning:
     """The bins of all columns. A column of e edges has e + 1 bins for values, and a last one for missing values.
 
@@ -44,12 +44,12 @@ class Binning:
         own = [np.arange(1, k, dtype=np.float32) if k else e for e, k in zip(edges, many.tolist(), strict=True)]
         return Binning(np.concatenate([np.zeros(0, np.float32), *own]), np.array([len(e) for e in own], np.int64), many)
 
-    @property
+    @cached_property
     def first_edges(self) -> Array:
         """(f + 1,) int64: where the edges of each column begin, and where the last one's end."""
         return np.concatenate([[0], np.cumsum(self.count)])
 
-    @property
+    @cached_property
     def starts(self) -> Array:
         """(f + 1,) int64: where the bins of each column begin in a histogram, and where the last one's end."""
         return np.concatenate([[0], np.cumsum(self.count + 2)])

@@ -3,7 +3,8 @@
 Compilation takes seconds, so it is done once per machine: numba keeps what it made beside the source, or where that may
 not be written (a read-only installation) in the user's cache directory, or where ``NUMBA_CACHE_DIR`` says. Where it may
 write nowhere, each process compiles for itself. A coordinator needs no numba: it has numpy do the same where numba is
-not installed (:func:`worthwhile`), and where there is little to do.
+not installed (:func:`worthwhile`), where there is little to do, and until it is loaded: that takes a second, and others
+wait for a coordinator meanwhile.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from hanse.errors import ConfigError
 _MANY = 1 << 16  # numbers; to load numba takes as long as numpy takes for a hundred times as many
 _lock = threading.Lock()
 _pool: list[ThreadPoolExecutor] = []
+_loader: list[threading.Thread] = []
+_first: list[Callable[[], None]] = []
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.clear)  # its threads are not there, and would be waited for
 
@@ -61,14 +64,35 @@ def _compile(plain: Callable[..., Any]) -> Any:
 
 
 def worthwhile(numbers: int = 0) -> bool:
-    """Whether a compiled loop over so many ``numbers`` is to do what numpy can do as well: numba is loaded, or it is
-    installed and they are many; 0: only where it is loaded.
+    """Whether a compiled loop is to do what numpy can do as well: numba is loaded. Where it is not, but is installed,
+    and so many ``numbers`` are worth it, it is loaded beside, and numpy does it until then.
 
-    >>> import hanse.boosting.compiled
-    >>> hanse.boosting.compiled.worthwhile(1 << 20) == hanse.boosting.compiled.installed()
+    >>> import numba
+    >>> worthwhile()
     True
     """
-    return "numba" in sys.modules or (numbers >= _MANY and installed())
+    if _loader:
+        if _loader[0].is_alive():
+            return False
+        _loader.clear()
+    if "numba" in sys.modules or numbers < _MANY or not installed():
+        return "numba" in sys.modules
+    _loader.append(threading.Thread(target=_load, name="hanse-numba", daemon=True))
+    _loader[0].start()
+    return False
+
+
+def at_first(call: Callable[[], None]) -> Callable[[], None]:
+    """Has a loop compiled by this call, for the types of its arguments, where numba is loaded beside."""
+    _first.append(call)
+    return call
+
+
+def _load() -> None:
+    import numba  # noqa: F401
+
+    for call in _first:
+        call()
 
 
 @functools.cache

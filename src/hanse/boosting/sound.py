@@ -1,0 +1,137 @@
+"""Whether histograms can be true of any rows, whoever made them.
+
+A row has one gradient g and one Hessian h, with |g| and h within bounds that are known, and is in one bin of each
+column. So no sum of a bin is larger than so many rows can make it, no Hessian is below 0, and the sums over the bins of
+each column are the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hanse.boosting import packed
+from hanse.boosting.compiled import at_first, compiled, worthwhile
+from hanse.messages import Array
+
+_LARGE, _BELOW, _UNEVEN = 1, 2, 3
+_SAID = {
+    0: "",
+    _LARGE: "its histograms hold sums that its rows cannot have at this scale",
+    _BELOW: "its histograms hold Hessians below 0",
+    _UNEVEN: "its histograms do not add up: the sums over the bins of one column are not those of another",
+}
+
+
+def fault(
+    sums: Array,
+    own: Array,
+    apart: Array,
+    rows: Array,
+    starts: Array,
+    largest: tuple[int, int],
+    fullest: tuple[int, int],
+) -> str:
+    """What is wrong with the histograms of one site; "" if nothing is.
+
+    Args:
+        sums: (nodes, bins, 2) int64, or (nodes, bins) as :mod:`hanse.boosting.packed` has them.
+        own: (nodes, k, 2) int64, those of the bins that are told ``apart`` (k,), in their order; what ``sums`` has of
+            these counts for nothing.
+        rows: (nodes,) int64 of each node. (Whether a site has so many is not looked at here.)
+        starts: (f + 1,) where the bins of each column begin.
+        largest: that |g| and h of a row can be.
+        fullest: most rows of a bin, and of one of those that are told apart.
+    """
+    full = (fullest[sums.ndim == 3], fullest[1])  # two numbers a bin hold the sums of any
+    room = np.array([[min(rows_of, (1 << 62) // one) for rows_of in full] for one in largest])
+    most = np.minimum.outer(rows, room) * np.array(largest)[:, None]
+    if sums.size and worthwhile():
+        by_node, own = sums.reshape(len(sums), -1), own[:]
+        by_node.flags.writeable = own.flags.writeable = False  # compiled once, whether they came in or were made here
+        return _SAID[_looked(by_node, own, apart, starts, most)]
+    return _SAID[_looked_at(sums, own, apart, starts, most)]
+
+
+def _looked_at(sums: Array, own: Array, apart: Array, starts: Array, most: Array) -> int:
+    """The first thing that is wrong. ``most``: (nodes, 2, 2) of gradients and Hessians, how large a sum of a bin can
+    be, and one that is told apart."""
+    parts = (sums >> 32, sums & packed.MOST[1]) if sums.ndim == 2 else (sums[:, :, 0], sums[:, :, 1])
+    for i in (1, 0):  # a Hessian below 0 takes from the gradient, where both are one number
+        part = parts[i]
+        if own.size:
+            part[:, apart] = 0
+        for some, room in ((part, most[:, i, 0]), (own[:, :, i], most[:, i, 1])):
+            if (some.max(axis=1, initial=0) > room).any() or (some.min(axis=1, initial=0) < -room).any():
+                return _LARGE
+            if i == 1 and some.min(initial=0) < 0:
+                return _BELOW
+        if own.size:
+            part[:, apart] = own[:, :, i]
+        totals = np.add.reduceat(part, starts[:-1], axis=1)
+        if (totals != totals[:, :1]).any():
+            return _UNEVEN
+    return 0
+
+
+@compiled
+def _looked(sums: Array, own: Array, apart: Array, starts: Array, most: Array) -> int:
+    """The same as :func:`_looked_at` finds, each number being looked at once; ``sums``: (nodes, bins), or (nodes,
+    2 bins) where they are pairs."""
+    pairs = sums.shape[1] == 2 * starts[-1]
+    large, below, uneven = np.zeros((2, 2), np.uint8), np.zeros(2, np.uint8), np.zeros(2, np.uint8)
+    for node in range(len(sums)):
+        whole_g, whole_h = np.int64(0), np.int64(0)
+        least_g, least_h, most_g, most_h = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+        other = 0  # of those that are told apart, the next
+        for column in range(len(starts) - 1):
+            total_g, total_h = np.int64(0), np.int64(0)
+            place = starts[column]
+            while place < starts[column + 1]:
+                end = starts[column + 1]
+                if other < own.shape[1] and apart[other] < end:
+                    end = np.int64(apart[other])
+                if pairs:
+                    for at in range(2 * place, 2 * end, 2):
+                        g, h = sums[node, at], sums[node, at + 1]
+                        total_g, total_h = total_g + g, total_h + h
+                        least_g, most_g = min(least_g, g), max(most_g, g)
+                        least_h, most_h = min(least_h, h), max(most_h, h)
+                else:
+                    for at in range(place, end):
+                        g, h = sums[node, at] >> 32, sums[node, at] & 0xFFFFFFFF
+                        total_g, total_h = total_g + g, total_h + h
+                        least_g, most_g = min(least_g, g), max(most_g, g)
+                        most_h = max(most_h, h)
+                if end < starts[column + 1]:
+                    for i in range(2):
+                        value, room = own[node, other, i], most[node, i, 1]
+                        large[i, 1] |= value > room or value < -room or room < 0
+                    below[1] |= own[node, other, 1] < 0
+                    total_g, total_h = total_g + own[node, other, 0], total_h + own[node, other, 1]
+                    other, end = other + 1, end + 1
+                place = end
+            if column == 0:
+                whole_g, whole_h = total_g, total_h
+            uneven[0] |= total_g != whole_g
+            uneven[1] |= total_h != whole_h
+        large[0, 0] |= most_g > most[node, 0, 0] or least_g < -most[node, 0, 0]
+        large[1, 0] |= most_h > most[node, 1, 0] or least_h < -most[node, 1, 0]
+        below[0] |= least_h < 0
+    for i in (1, 0):
+        if large[i, 0]:
+            return _LARGE
+        if i == 1 and below[0]:
+            return _BELOW
+        if large[i, 1]:
+            return _LARGE
+        if i == 1 and below[1]:
+            return _BELOW
+        if uneven[i]:
+            return _UNEVEN
+    return 0
+
+
+@at_first
+def _compiled() -> None:
+    one = np.ones((1, 1, 2), np.int64)
+    fault(np.zeros((1, 1), np.int64), one[:, :0], np.zeros(0, np.int32), one[0, 0], np.array([0, 1]), (1, 1), (1, 1))
