@@ -194,7 +194,7 @@ class Gathered(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all contributions."""
+        """Bytes that are left to be looked at: of all contributions, or of their sum if it was made as they came."""
         ...
 
     def among(self, nodes: Sequence[str], step: int) -> Gathered:

@@ -39,7 +39,7 @@ _PAST_ANSWERS = 100_000  # of earlier steps, kept for the selection: some 50 MB
 REPEATABLE_SECONDS = 5.0  # of steps that a killed coordinator would have to do again
 _NAMED = 5  # nodes that a sentence names
 _MOMENT_S = 60.0  # at the start of a run all of its nodes are waited for, and no longer than this
-_INLINE_BYTES = 1 << 20  # below this, arithmetic is quicker than handing it to a thread
+INLINE_BYTES = 4 << 20  # below this, arithmetic takes a few milliseconds, and who waits for a thread as many
 
 
 @dataclass(slots=True)
@@ -288,7 +288,7 @@ class Loop:
                 return None, gathered
             try:
                 counted = weights.checked(ask, gathered, self.rows, self.config.max_weight_share)
-                if state.nbytes + counted.nbytes <= _INLINE_BYTES:
+                if state.nbytes + counted.nbytes <= INLINE_BYTES:
                     return self.algorithm.tell(state, counted), counted
                 return await asyncio.to_thread(self.algorithm.tell, state, counted), counted
             except Unusable as error:

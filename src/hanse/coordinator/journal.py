@@ -13,11 +13,10 @@ from dataclasses import fields
 
 from hanse.kinds import State
 from hanse.messages import Json, Record
-from hanse.rounds import Step
+from hanse.rounds import INLINE_BYTES, Step
 from hanse.store import Store
 
 _TOGETHER_S = 0.2  # that a record waits for those that follow, at most
-_INLINE_BYTES = 1 << 20  # of a state; below this, what its record says is made at once
 Importance = Callable[[State], Mapping[str, float]]
 Note = Callable[[str, str, Mapping[str, Json]], None]  # (kind, run, detail)
 
@@ -53,7 +52,7 @@ class StoreJournal:
         if self._model is not None or keep or record.status != "ok":
             await self._write(record, state, keep)
             return
-        if state.nbytes <= _INLINE_BYTES:
+        if state.nbytes <= INLINE_BYTES:
             told = self._told(record, state)
         else:
             told = await asyncio.to_thread(self._told, record, state)

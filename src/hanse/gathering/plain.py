@@ -261,6 +261,8 @@ class Contributions:
 
     @property
     def nbytes(self) -> int:
+        if self.running is not None and self.running.total is not None:
+            return sum([array.nbytes for array in self.running.total.values()])
         return sum([record.nbytes for _, record in self.found])
 
     def among(self, nodes: Sequence[str], step: int) -> Contributions:
