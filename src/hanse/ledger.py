@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hanse.facts import Facts
 from hanse.messages import Json
 from hanse.rule import Decision
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """What answers are booked on: the name, and the run with which the account ends (none: it never does)."""
 
     name: str

@@ -7,9 +7,9 @@ exchanges, those that its file says compute nothing from rows (``WITHOUT_ROWS``)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from hanse.budgets import each, limit, used
 from hanse.facts import Facts
@@ -32,7 +32,7 @@ class Queries:
 
     def account(self, facts: Facts) -> Account | None:
         """The data set by its name: a new version of it goes on from what was spent of the old."""
-        if facts.dataset is None or facts.operation in getattr(_gather(facts), "WITHOUT_ROWS", ()):
+        if facts.dataset is None or facts.operation in _without_rows(facts.gathering[facts.combine]):
             return None
         return Account(facts.dataset.name)
 
@@ -64,9 +64,12 @@ class Queries:
         return used(spent, most, "asks answered")
 
 
-def _gather(facts: Facts) -> Any:
-    """The file of the gather that asks; what is not said raises, and counts as a no."""
-    return find("gathering", facts.gathering[facts.combine])
+@functools.lru_cache(64)
+def _without_rows(gathering: str) -> Collection[str]:
+    """The operations of a gathering that compute nothing from rows, looked up once: each ask names one. Where there is
+    no such gathering it raises, which counts as a no."""
+    found: Collection[str] = getattr(find("gathering", gathering), "WITHOUT_ROWS", ())
+    return found
 
 
 LEDGER = Queries

@@ -74,6 +74,7 @@ from hanse.messages.records import (
     mark,
     payload,
     pieces,
+    placed_receipt,
     receipt,
 )
 from hanse.messages.stacks import Row, Stack, Together, each_prefixed, prefixed, under
@@ -140,6 +141,7 @@ __all__ = [
     "parts",
     "payload",
     "pieces",
+    "placed_receipt",
     "prefixed",
     "receipt",
     "rest",

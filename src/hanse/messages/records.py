@@ -184,8 +184,13 @@ def receipt(record: Record) -> str:
     made of each chunk as that came in, and is not made again."""
     if isinstance(record.arrays, Buffered) and record.arrays.receipt:
         return record.arrays.receipt
+    return placed_receipt("", record)
+
+
+def placed_receipt(place: str, record: Record) -> str:
+    """As :func:`receipt`, of a record at a place: JSON that stands before its text."""
     layout = Layout.of(record.arrays)
-    found = receipt_of(record.data, layout)
+    found = receipt_of(record.data, layout, place)
     if layout.nbytes <= CHUNK_BYTES:
         found.update(flat(record.arrays, layout))
         return found.hexdigest()
@@ -194,12 +199,12 @@ def receipt(record: Record) -> str:
     return found.hexdigest()
 
 
-def receipt_of(data: Mapping[str, Json], layout: Layout) -> blake3:
+def receipt_of(data: Mapping[str, Json], layout: Layout, place: str = "") -> blake3:
     """What makes a :func:`receipt`: it is to be given the payload, in the order of its bytes."""
     if not layout.named:
         named = (f"\0{name}\0{place.dtype.str}{place.shape}" for name, place in layout.places.items())
         layout.named.append("".join(named).encode())
-    return _blake3()(as_it_travels(data).encode() + layout.named[0])
+    return _blake3()((place + as_it_travels(data)).encode() + layout.named[0])
 
 
 def fingerprint(record: Record) -> str:

@@ -320,7 +320,7 @@ class Gate:
         )
         return proposal
 
-    def _record(self, action: str, actor: str, run: Json, detail: Mapping[str, Json]) -> None:
+    def _record(self, action: str, actor: str, run: Json, detail: dict[str, Json]) -> None:
         note(self.audit, action, actor, run, detail)
 
 

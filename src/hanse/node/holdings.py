@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
+from collections.abc import Set
 
 from hanse.ledger import Account
 from hanse.messages import Json, loads
 
 _RUNS = 16  # whose names are remembered
 _ACCOUNTS = 64  # that outlive their runs
+_NONE = frozenset[tuple[str, str]]()
 
 
 class Holdings:
@@ -28,12 +30,13 @@ class Holdings:
     def __init__(self, database: sqlite3.Connection) -> None:
         self._db = database
         self._names = OrderedDict[str, set[int]]()  # of a run: its answers, and its accounts
-        self._spent = OrderedDict[tuple[str, str], str | None]()  # as JSON, of accounts that outlive their runs
+        # by account that outlives its run: a number, or JSON where a ledger could change what it is given
+        self._spent = OrderedDict[tuple[str, str], int | float | str | None]()
 
-    def answered(self, digest: str, run: str) -> set[tuple[str, str]]:
+    def answered(self, digest: str, run: str) -> Set[tuple[str, str]]:
         """Ledgers and accounts on which an answer of a run was entered."""
         if hash(digest) not in self._of(run):
-            return set()
+            return _NONE
         return set(self._db.execute("SELECT ledger, account FROM answers WHERE digest = ?", (digest,)).fetchall())
 
     def spent(self, ledger: str, account: Account) -> Json:
@@ -41,13 +44,15 @@ class Holdings:
         at = (ledger, account.name)
         if account.run:
             text = self._read(at) if hash(at) in self._of(account.run) else None
-        elif at in self._spent:
-            text = self._spent[at]
-        else:
-            text = self._spent[at] = self._read(at)
+            return None if text is None else loads(text)
+        if at not in self._spent:
+            text = self._read(at)
+            found = None if text is None else loads(text)
+            self._spent[at] = found if type(found) in (int, float) else text
             if len(self._spent) > _ACCOUNTS:
                 self._spent.popitem(last=False)
-        return None if text is None else loads(text)  # anew each time: a ledger of somebody else may change it
+        known = self._spent[at]
+        return loads(known) if type(known) is str else known
 
     def enters(self, digest: str, run: str) -> None:
         """An answer of a run is being entered; where it is not after all, nothing will be found of it."""

@@ -61,14 +61,15 @@ class Passage:
     def detail(self) -> dict[str, Json]:
         """What the audit log says of the task, whatever becomes of it."""
         data = self.data
-        decided: dict[str, Json] = {"decided": self.decided} if self.decided else {}
-        return {
+        found: dict[str, Json] = {
             "step": data.get("step"),
             "op": data.get("op"),
             "bundle": str(data.get("bundle"))[:64],
             "bytes_in": self.message.body.nbytes,
-            **decided,
         }
+        if self.decided:
+            found["decided"] = self.decided
+        return found
 
 
 class Stage(Protocol):
@@ -99,11 +100,11 @@ class Authenticated:
         authenticate(task.peer, task.message)
         data = task.data
         for name in ("run", "op", "combine", "bundle"):
-            if not isinstance(data.get(name), str):
+            if type(data.get(name)) is not str:
                 raise WireError("a task has run, step, exchange, op, combine, bundle and ask")
         for name in ("step", "exchange"):
             value = data.get(name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            if type(value) is not int or value < 0:
                 raise WireError(f"a task's {name} is a whole number")
         if not isinstance(data.get("ask"), dict):
             raise WireError("a task's ask is an object")
@@ -128,15 +129,15 @@ class KnownFacts:
     name = "facts"
 
     def __init__(self, home: Path, worker: Workers) -> None:
-        self._catalogue, self._file, self._worker = Catalogue(home), home / "catalogue.json", worker
+        self._catalogue, self._file, self._worker = Catalogue(home), str(home / "catalogue.json"), worker
         self._datasets: dict[str, Dataset] = {}
         self._read_at: tuple[int, int, int] | None = None
-        self._first: Facts | None = None  # of the first task of the run that was asked last, and what it follows from
-        self._from: tuple[Mapping[str, Json], Proposal, Dataset | None, str, tuple[str, ...]] | None = None
+        # Of the first task of the run that was asked last, and what they follow from
+        self._first: tuple[Facts, Mapping[str, Json], Proposal, tuple[object, ...]] | None = None
 
     def __call__(self, task: Passage) -> Awaitable[None] | None:
         found = round_of(task.data["ask"])
-        if found is not None and (not isinstance(found, int) or isinstance(found, bool)):
+        if found is not None and type(found) is not int:
             raise WireError("a round is a whole number")
         learned = self._worker.known(task.proposal.sha256)
         if learned is None:
@@ -171,20 +172,15 @@ class KnownFacts:
     def _of_run(self, learned: Mapping[str, Json], proposal: Proposal, sender: str) -> Facts:
         """Of the first task of a run, not asked yet: most facts are the same for each of its tasks. They are made anew
         where anything that they follow from is another one."""
+        exposed = self._worker.exposed
+        others = (sender, exposed, self._mark() if learned["needs_data"] else None)
+        first = self._first
+        if first is not None and first[1] is learned and first[2] is proposal and first[3] == others:
+            return first[0]
         dataset = self._approved(proposal, learned["dataset"]) if learned["needs_data"] else None
-        exposed, known = self._worker.exposed, self._from
-        if (
-            self._first is not None
-            and known is not None
-            and known[0] is learned
-            and known[1] is proposal
-            and known[2] is dataset
-            and known[3:] == (sender, exposed)
-        ):
-            return self._first
         said = told_in_json(learned)
         del said["dataset"]
-        self._first = Facts(
+        found = Facts(
             **said,
             sender=sender,
             proposer=proposal.proposer,
@@ -202,8 +198,8 @@ class KnownFacts:
             exposed=exposed,
             time=now(),
         )
-        self._from = (learned, proposal, dataset, sender, exposed)
-        return self._first
+        self._first = found, learned, proposal, others
+        return found
 
     def _approved(self, proposal: Proposal, bound: Json) -> Dataset:
         """The dataset, if what was approved, what the hash binds and what is here are the same."""
@@ -219,17 +215,23 @@ class KnownFacts:
 
     def _dataset(self, name: str) -> Dataset:
         """From the catalogue, which is read again when its file has changed."""
-        try:
-            status = os.stat(self._file)
-        except FileNotFoundError:
-            raise NotFound("this node has no datasets") from None
-        mark = (status.st_mtime_ns, status.st_ino, status.st_size)
+        mark = self._mark()
+        if mark is None:
+            raise NotFound("this node has no datasets")
         if mark != self._read_at:
             self._datasets = {dataset.name: dataset for dataset in self._catalogue.list()}
             self._read_at = mark
         if name not in self._datasets:
             raise NotFound(f"dataset {name!r} is not here any more")
         return self._datasets[name]
+
+    def _mark(self) -> tuple[int, int, int] | None:
+        """The same while the catalogue's file is; None where there is none."""
+        try:
+            status = os.stat(self._file)
+        except FileNotFoundError:
+            return None
+        return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 class Allowed:
@@ -363,6 +365,7 @@ class SpendingSettled:
         spent = dict(task.worked.spent)
         release = spent.pop("release", None)
         self.book.settle(reservation, spent, release)
+        task.reservation = None  # there is nothing of it to be given back
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,8 +419,9 @@ class Audited:
 
     def __call__(self, task: Passage) -> None:
         record = task.worked.record
-        detail = {**task.detail(), "bytes_out": record.nbytes, "weight": record.data.get("weight")}
-        detail |= {"exchange": task.data["exchange"], "reply": task.digest}
+        detail = task.detail()
+        detail["bytes_out"], detail["weight"] = record.nbytes, record.data.get("weight")
+        detail["exchange"], detail["reply"] = task.data["exchange"], task.digest
         note(self.audit, "task.answered", task.peer, task.data["run"], detail)
 
 
@@ -432,14 +436,10 @@ class Replied:
         task.reply = Message("reply", task.message.id, self.node, task.worked.record)
 
 
-def note(audit: AuditLog, action: str, actor: str, run: Json, detail: Mapping[str, Json]) -> None:
-    """A line in the audit log. What a stranger sent must not make the log unwritable."""
-    plain: dict[str, Json] = {}
+def note(audit: AuditLog, action: str, actor: str, run: Json, detail: dict[str, Json]) -> None:
+    """A line in the audit log. What a stranger sent must not make the log unwritable: such values of ``detail`` become
+    text."""
     for name, value in detail.items():
-        if type(value) is str:
-            plain[name] = value
-        elif isinstance(value, (int, float)):
-            plain[name] = value if abs(value) < 1e18 else str(value)[:2000]  # nor what is no number
-        else:
-            plain[name] = value if isinstance(value, str) else str(value)[:2000]
-    audit.append(actor[:200], action, str(run)[:200], plain, sync=False)
+        if not (isinstance(value, str) or (isinstance(value, (int, float)) and abs(value) < 1e18)):  # nor no number
+            detail[name] = str(value)[:2000]
+    audit.append(actor[:200], action, str(run)[:200], detail, sync=False)

@@ -62,7 +62,7 @@ class RememberedRules:
     def decides_by(self) -> list[Json]:
         """The version of what the rules have read that follow something: to be taken before they decide, so that what
         changes meanwhile is asked again. Raises what cannot be read."""
-        return [rule.decides_by() for rule in self._following]
+        return [rule.decides_by() for rule in self._following] if self._following else []
 
     def decide(self, facts: Facts, by: list[Json]) -> Decided | Coroutine[Any, Any, Decided]:
         """What was said, less what is remembered where others were asked, and who in particular decided

@@ -28,11 +28,12 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from hanse.errors import NotAllowed
 from hanse.facts import Facts
 from hanse.ledger import Account, Ledger
-from hanse.messages import Json, Record, as_it_travels, dumps, loads, mark
+from hanse.messages import Json, Record, dumps, loads, placed_receipt
 from hanse.node.holdings import Holdings
 from hanse.node.kept import opened
 from hanse.node.steps_ahead import (
@@ -65,8 +66,7 @@ _DOUBLED = 20  # times, what an account holds: where there is room for so much, 
 _COMMITS = 100  # of those that last, after which the write-ahead log is brought into the file: some 1,500 pages
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """What was set aside for one answer: ledger to account and the most that it may use up. Empty where it is
     free, or was paid for before."""
 
@@ -99,7 +99,7 @@ class Book:
     """
 
     def __init__(self, home: Path, ledgers: Sequence[Ledger] = ()) -> None:
-        self.ledgers = tuple(ledgers)
+        self.ledgers = ledgers
         self._reserved: dict[int, Reservation] = {}
         self._ahead: dict[int, int] = {}  # of a reservation: the row that is on disk of it
         self._twice = set[str]()  # digests that were reserved while another reservation had them
@@ -118,6 +118,20 @@ class Book:
         self._holds = Holdings(self._db)
         self._db.execute("PRAGMA wal_autocheckpoint=0")  # it would come where nobody is to wait for the disk
         self._commits = 0
+
+    @property
+    def ledgers(self) -> tuple[Ledger, ...]:
+        """What is counted."""
+        return self._ledgers
+
+    @ledgers.setter
+    def ledgers(self, ledgers: Sequence[Ledger]) -> None:
+        """From now on these, as the owner has changed the settings."""
+        self._ledgers = tuple(ledgers)
+        self._known = {ledger.name: ledger for ledger in ledgers}
+        self._by_release = {ledger.name for ledger in ledgers if getattr(ledger, "by_release", False)}
+        # those that refuse when the answer is there
+        self._late = self._by_release | {ledger.name for ledger in ledgers if getattr(ledger, "late", False)}
 
     def close(self) -> None:
         """Lets the file go."""
@@ -149,20 +163,22 @@ class Book:
         named = digest_of(facts, ask)
         charges: dict[str, tuple[Account, Json]] = {}
         with self._lock:
-            paid = self._holds.answered(named, facts.run) | self._told.get(named, set())
+            paid = self._holds.answered(named, facts.run)
+            if named in self._told:
+                paid = paid | self._told[named]
             for name, (ledger, account) in accounts.items():
-                if not _by_release(ledger) and (name, account.name) in paid:
+                if (name, account.name) in paid and name not in self._by_release:
                     continue
                 try:
                     most = ledger.most(facts)
-                    said = None if _late(ledger) else ledger.refuses(self._with(ledger, account, most), facts)
+                    said = None if name in self._late else ledger.refuses(self._with(ledger, account, most), facts)
                 except Exception as error:
                     raise _failed(ledger, error) from error
                 if said is not None and not said.allowed:
                     raise NotAllowed(f"{said.rule}: {said.reason}")
                 charges[name] = (account, most)
             reservation = Reservation(next(self._numbers), named, facts.run, charges, facts)
-            if any(other.digest == named for other in self._reserved.values()):
+            if self._reserved and any(other.digest == named for other in self._reserved.values()):
                 self._twice.add(named)
             self._reserved[reservation.number] = reservation
         return reservation
@@ -173,7 +189,7 @@ class Book:
 
     def _accounts(self, facts: Facts) -> dict[str, tuple[Ledger, Account]]:
         found: dict[str, tuple[Ledger, Account]] = {}
-        for ledger in self.ledgers:
+        for ledger in self._ledgers:
             try:
                 account = ledger.account(facts)
             except Exception as error:
@@ -185,8 +201,7 @@ class Book:
     def book(self, reservation: Reservation) -> None:
         """Books ahead the most that an answer may use up; when this returns, it is on disk. Nothing is booked where a
         ledger knows only of the answer what it used up, or where the reservation was released meanwhile."""
-        known = {ledger.name: ledger for ledger in self.ledgers}
-        if not reservation.charges or any(n not in known or _late(known[n]) for n in reservation.charges):
+        if not reservation.charges or any(n not in self._known or n in self._late for n in reservation.charges):
             return
         with self._lock:
             if reservation.number not in self._reserved or reservation.number in self._ahead:
@@ -210,12 +225,12 @@ class Book:
         """Whether what an answer may use up was booked with an earlier step, and need not be booked; it has been taken
         for this answer then."""
         with self._lock:
-            if reservation.number not in self._reserved or reservation.number in self._ahead:
+            number, facts = reservation.number, reservation.facts
+            if facts is None or number not in self._reserved or number in self._ahead:
                 return False
-            facts, where = reservation.facts, _where(reservation)
-            if facts is None or not self._next.take(reservation.number, where, facts.step, reservation.charges):
+            if not self._next.take(number, _where(reservation), facts.step, reservation.charges):
                 return False
-            self._ahead[reservation.number] = _of_window(reservation)
+            self._ahead[number] = -1 - number  # in place of the row that books an answer by itself: no row has it
             return True
 
     def _coming(self, reservation: Reservation) -> Mapping[int, Charges]:
@@ -247,7 +262,7 @@ class Book:
     def _matters_little(self, ledger: Ledger, account: Account, facts: Facts, first: bool) -> bool:
         """Whether an answer that nobody gave may be counted after a loss of power: on an account of this step alone,
         which has room for three; or, as the ``first`` step tells for all, on one that has no limit."""
-        if _late(ledger):
+        if ledger.name in self._late:
             return False
         most = ledger.most(facts)
         if account.run == facts.run:
@@ -271,7 +286,7 @@ class Book:
     def recover(self) -> None:
         """Enters what was booked ahead and whose end nobody knows, as the process ended; of a ledger that is not there
         any more it stays as it is. For the node's own process, before it is asked anything."""
-        known = {ledger.name: ledger for ledger in self.ledgers}
+        known = self._known
         with self._lock:
             self._entered()
         with self._lock, self._written():
@@ -323,14 +338,14 @@ class Book:
                 the answer must not leave.
         """
         if reservation.charges:
-            known = {ledger.name: ledger for ledger in self.ledgers}
+            known = self._known
             with self._lock:
                 ahead = self._ahead.get(reservation.number)
-                if ahead is not None and self._as_booked(reservation, spent or {}, known):
+                if ahead is not None and self._as_booked(reservation, spent):
                     if ahead < 0:
                         self._lines.add(reservation.digest, reservation.run, reservation.charges)
-                    self._enter_later(ahead, reservation, known)
-                    self._ahead.pop(reservation.number)
+                    self._enter_later(ahead, reservation)
+                    del self._ahead[reservation.number]
                     if ahead < 0:
                         self._next.settled(reservation.number)
                     self._forget_reservation(reservation)
@@ -341,7 +356,7 @@ class Book:
                         self._delete(ahead)
                     for name, (account, most) in reservation.charges.items():
                         used = most if spent is None else spent.get(name, most)
-                        if not _by_release(known[name]):
+                        if name not in self._by_release:
                             self._enter(known[name], account, reservation, used, reservation.digest)
                         elif release != "":
                             self._enter(known[name], account, reservation, used, release or reservation.digest)
@@ -381,7 +396,7 @@ class Book:
         """What the ledgers that know what a whole run would use up (``whole``) say of it, with all that is spent and
         set aside. A ledger that fails says no."""
         said = []
-        for ledger in self.ledgers:
+        for ledger in self._ledgers:
             if not hasattr(ledger, "whole"):
                 continue
             try:
@@ -396,7 +411,7 @@ class Book:
     def lines(self, account: str | None = None) -> list[Spent]:
         """Every account that outlives its run, or those named ``account``, as the ledgers describe them; with what is
         booked ahead and not settled: where the node was killed it counts as spent."""
-        known = {ledger.name: ledger for ledger in self.ledgers}
+        known = self._known
         with self._lock:
             rows = self._db.execute("SELECT ledger, account, spent FROM accounts WHERE run = ''").fetchall()
             found: dict[tuple[str, str], Json] = {(name, ledger): loads(spent) for ledger, name, spent in rows}
@@ -445,19 +460,22 @@ class Book:
     def _delete(self, number: int) -> None:
         self._db.execute("DELETE FROM ahead WHERE number = ?", (number,))
 
-    def _as_booked(self, reservation: Reservation, spent: Mapping[str, Json], known: Mapping[str, Ledger]) -> bool:
+    def _as_booked(self, reservation: Reservation, spent: Mapping[str, Json] | None) -> bool:
         """Whether an answer used up just what was booked ahead of it, and nobody else was told it meanwhile."""
-        return reservation.digest not in self._twice and all(
-            name in known and not _by_release(known[name]) and spent.get(name, most) == most
-            for name, (_, most) in reservation.charges.items()
-        )
+        if reservation.digest in self._twice:
+            return False
+        for name, (_, most) in reservation.charges.items():
+            if name not in self._known or name in self._by_release or (spent and spent.get(name, most) != most):
+                return False
+        return True
 
-    def _enter_later(self, row: int, reservation: Reservation, known: Mapping[str, Ledger]) -> None:
+    def _enter_later(self, row: int, reservation: Reservation) -> None:
         self._settled[row] = reservation
+        told = self._told.setdefault(reservation.digest, set())
         for name, (account, most) in reservation.charges.items():
-            self._told.setdefault(reservation.digest, set()).add((name, account.name))
+            told.add((name, account.name))
             before = self._used.get((name, account))
-            self._used[name, account] = (known[name], most if before is None else before[0].add(before[1], most))
+            self._used[name, account] = (self._known[name], most if before is None else before[0].add(before[1], most))
 
     def _entered(self) -> None:
         """Enters what was settled and stands on disk as it was booked, all of it in one transaction."""
@@ -523,7 +541,7 @@ class Book:
             return False  # it was told before, or beside this one
         before = self._spent(ledger, account)
         total = used if before is None else ledger.add(before, used)
-        if _late(ledger) and reservation.facts is not None:
+        if ledger.name in self._late and reservation.facts is not None:
             try:
                 said = ledger.refuses(total, reservation.facts)
             except Exception as error:
@@ -543,32 +561,11 @@ def _where(reservation: Reservation) -> Where:
     return (reservation.run, -1, "") if facts is None else (reservation.run, facts.exchange, facts.operation)
 
 
-def _of_window(reservation: Reservation) -> int:
-    """In place of the row that books an answer by itself; no row has this number."""
-    return -1 - reservation.number
-
-
-def _by_release(ledger: Ledger) -> bool:
-    return bool(getattr(ledger, "by_release", False))
-
-
-def _late(ledger: Ledger) -> bool:
-    """Whether it refuses when the answer is there."""
-    return _by_release(ledger) or bool(getattr(ledger, "late", False))
-
-
 def digest_of(facts: Facts, ask: Record) -> str:
     """The name of an answer: a hash of what is asked, of the text that came where there is one, and of its place in the
     run."""
-    place: dict[str, Json] = {
-        "run": facts.run,
-        "bundle": facts.bundle,
-        "step": facts.step,
-        "exchange": facts.exchange,
-        "operation": facts.operation,
-        "combine": facts.combine,
-    }
-    return mark(Record({**place, "ask": as_it_travels(ask.data)}, ask.arrays))
+    place = dumps([facts.run, facts.bundle, facts.step, facts.exchange, facts.operation, facts.combine])
+    return placed_receipt(place, ask)
 
 
 def _failed(ledger: Ledger, error: Exception) -> NotAllowed:

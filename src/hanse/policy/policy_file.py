@@ -31,6 +31,7 @@ class PolicyFile:
     """The rule. Raises ``ConfigError`` where the policies cannot be read."""
 
     name = "policy_file"
+    decides_by: Callable[[], str]  # the version of the policies as they are now, where there are any; raises as decide
 
     def __init__(self, policy: Mapping[str, Json]) -> None:
         self._policy = policy
@@ -38,17 +39,14 @@ class PolicyFile:
         self._told: tuple[Ruling, Decision] | None = None
         self.approve_alone: Callable[[Facts], Decision] | None = None
         if where := policy.get("policy_file"):
-            self._files = PolicyFiles(Path(policy.get("home", ""), where), VOCABULARY)
+            self._files = files = PolicyFiles(Path(policy.get("home", ""), where), VOCABULARY)
             self.approve_alone = self._alone
+            self.decides_by = lambda: files.current().version
 
     @property
     def reads(self) -> frozenset[str]:
         """The facts that the policies name as they are now. Raises as :meth:`decide` does."""
         return self._files.current().reads(ACTION) | {"proposer", "run"} if self._files is not None else frozenset()
-
-    def decides_by(self) -> str:
-        """The version of the policies as they are now; "" where there are none. Raises as :meth:`decide` does."""
-        return self._files.current().version if self._files is not None else ""
 
     def decide(self, facts: Facts) -> Decision:
         """Raises ``NotNow`` where the policies were changed and cannot be read."""
