@@ -368,6 +368,22 @@ def test_whole_numbers_of_which_it_is_known_how_large_they_can_be_travel_in_fewe
     assert "beyond ±1.75922e+13" in Nodes.signed(parts).sum(ask=replace(ask, fewest=1)).failures["n1"]
 
 
+def test_a_step_that_was_told_before_is_not_left_behind_where_a_node_has_lost_its_keys() -> None:
+    """A coordinator was killed before its state was kept, so it asks again what was told, and a worker is restarted
+    meanwhile. The others have told of the step, so perhaps of the next, which was asked anew: all refused for good."""
+    contributions, ask = exact(4, fewest=1, whole=True)
+    nodes, gather = Nodes.signed(contributions, rows=dict.fromkeys(contributions, 100.0)), Secure()
+    first = nodes.sum(Secure(), ask)
+    nodes.step = 0
+    nodes.before["n002", "answer"] = NodeFailed(LOST)
+    found = nodes.sum(gather, ask)
+    assert not found.answers
+    assert "over" not in found.told
+    nodes.before.clear()
+    nodes.step = 0
+    np.testing.assert_array_equal(nodes.sum(gather, ask).sum()["i"], first.sum()["i"])
+
+
 def test_nobody_is_cancelled_who_may_have_to_contribute_the_same_again() -> None:
     """A worker that is cancelled forgets all; who stands by its numbers could not make them again."""
     contributions, ask = exact(4)

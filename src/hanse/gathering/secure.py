@@ -217,6 +217,7 @@ class Secure:
             return await asyncio.to_thread(self._summed, left, survivors, words, masks, among, failures, ask)
         except _NoSum as error:
             self._keys, self._told = {}, set()  # the next attempt begins with fresh ones
+            answered = {**answered, **error.came}
             over = self._claims.last(failures, answered, self._step) if ask.whole else told_until(failures.values())
             there = [n for n in among if (why := failures.get(n, LOST)) == LOST or told_until([why]) is not None]
             there = there if len(there) >= max(self._least, ask.fewest) else []
@@ -336,7 +337,7 @@ class Secure:
                 if lost and not whole:
                     break  # the others' answers would have masks that never come off
         if lost:
-            raise _NoSum("no sum was made: a node had lost its keys; all have them told anew")
+            raise _NoSum("no sum was made: a node had lost its keys; all have them told anew", answered)
         self._told |= answered.keys()
         if not {*before} <= {*among}:
             raise _NoSum(f"no sum was made: {TOLD}, of {', '.join(before)}, and is told of no others")
@@ -461,11 +462,11 @@ GATHER = Secure
 
 
 class _NoSum(Exception):
-    """There is no sum in this attempt; nothing of what came can be used, by anybody."""
+    """There is no sum in this attempt; nothing of what ``came`` can be used, by anybody."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, came: Mapping[str, Came] | None = None) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.came = reason, came or {}
 
 
 def _most(ask: Ask) -> dict[str, int]:
