@@ -211,13 +211,14 @@ def check_task(site: Site, settled: Task) -> None:
 
 
 def target(table: Table, prepared: Record) -> tuple[Array, Array]:
-    """The rows that have a usable target, (m,) int64, and their targets, as the task takes them."""
+    """The rows that have a usable target, (m,) int32, and their targets, as the task takes them."""
     return usable(table, task(prepared), prepared.data["target"])
 
 
 def usable(table: Table, settled: Task, target: str) -> tuple[Array, Array]:
     """The same for a task and the name of its target."""
-    return settled.of.target(target_columns(table, settled.of, target), settled)
+    kept, y = settled.of.target(target_columns(table, settled.of, target), settled)
+    return kept.astype(np.int32), y
 
 
 def target_columns(table: Table, settling: Settling, target: str) -> list[Column]:
@@ -245,7 +246,7 @@ def split(y: Array, rng: np.random.Generator, test_fraction: float) -> tuple[Arr
     [0, 1]
     """
     if not test_fraction:
-        return np.arange(len(y)), np.arange(0)  # what follows takes 60 bytes a row meanwhile
+        return np.arange(len(y), dtype=np.int32), np.arange(0)  # what follows takes 60 bytes a row meanwhile
     order = rng.permutation(len(y))
     if y.ndim == 1 and y.dtype.kind in "iub":
         order = order[np.argsort(y[order], kind="stable")]
@@ -320,7 +321,7 @@ def targets(site: Site, prepared: Record) -> Targets:
     train, test = parted(site, kept, y, Agreed.of(prepared).columns)
     weight = _weights(site.table, site.config.get("weight_column"), kept)
     rows = site.table.rows
-    some = None if len(kept) == rows else kept.astype(np.int32)
+    some = None if len(kept) == rows else kept
     if y.dtype.kind == "i":  # class indices
         y = y.astype(np.min_scalar_type(max(len(task(prepared).classes) - 1, 0)))
     made = Targets(y, train.astype(np.int32), test.astype(np.int32), rows - len(kept), weight, some)

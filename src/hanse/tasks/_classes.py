@@ -46,10 +46,7 @@ class Classes:
         return _labels.settle(self.name, target, said)
 
     def target(self, columns: Sequence[Column], task: Task) -> tuple[Array, Array]:
-        index = {label: i for i, label in enumerate(task.classes)}
-        labels, codes = _labels.labelled(columns[0])
-        known = np.array([index.get(label, -1) for label in labels] + [-1], np.int64)
-        y = known[codes]
+        y = _labels.codes(columns[0], task.classes)
         kept = np.flatnonzero(y >= 0)
         return kept, y if len(kept) == len(y) else y[kept]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,24 +14,23 @@ from hanse.task import Settled
 
 MAX_WHOLE_CLASSES = 20  # a whole-number target with more distinct values is a quantity
 MAX_CLASSES = 1000
+_ROWS = 1 << 16  # that are looked at at a time
 QUANTITIES = (ColumnKind.NUMERIC, ColumnKind.DATE)
 
 
 def tell(column: Column, atleast: int, *, labels: bool = True, auto: bool = True) -> dict[str, Json]:
     """What a site says of its target: whether it has rows, whether they are numbers, or text, and its labels with
     at least ``atleast`` rows. ``auto``: of a quantity no labels, only that there are ``many``."""
-    there = column.given
-    said: dict[str, Json] = {"rows": bool(there.any()), "numeric": column.kind in QUANTITIES, "many": False}
+    said: dict[str, Json] = {"rows": bool(column.given.any()), "numeric": column.kind in QUANTITIES, "many": False}
     said["text"] = column.kind is ColumnKind.CATEGORICAL
     named: list[str] = []
     if labels and said["rows"]:
-        listed, codes = labelled(column)
-        whole = column.kind is not ColumnKind.NUMERIC or bool(np.all(column.values[there] % 1 == 0))
-        quantity = column.kind in QUANTITIES and (not whole or len(listed) > MAX_WHOLE_CLASSES)
-        said["many"] = (auto and quantity) or len(listed) > MAX_CLASSES
+        values, counts = _different(column)
+        whole = column.kind is not ColumnKind.NUMERIC or bool(np.all(values % 1 == 0))
+        quantity = column.kind in QUANTITIES and (not whole or len(values) > MAX_WHOLE_CLASSES)
+        said["many"] = (auto and quantity) or len(values) > MAX_CLASSES
         if not said["many"]:
-            counts = np.bincount(codes[codes >= 0], minlength=len(listed))
-            named = [label for label, n in zip(listed, counts, strict=True) if n >= atleast]
+            named = [label for label, n in zip(_named(column, values), counts, strict=True) if n >= atleast]
     said["labels"] = named
     return said
 
@@ -100,15 +99,42 @@ def order_labels(labels: set[str]) -> list[str]:
     return listed if values.dtype.kind == "U" else [listed[i] for i in np.argsort(values)]
 
 
-def labelled(column: Column) -> tuple[list[str], Array]:
-    """The distinct labels of a column, and each row's index among them (-1: missing)."""
-    if column.kind is ColumnKind.CATEGORICAL:
-        used = np.unique(column.values[column.values >= 0])
-        index = np.full(len(column.categories) + 1, -1, np.int64)
-        index[used] = np.arange(len(used))
-        return [column.categories[c] for c in used], index[column.values]
-    finite = np.isfinite(column.values)
-    distinct = np.unique(column.values[finite])
-    codes = np.searchsorted(distinct, column.values)
-    codes[~finite] = -1
-    return [str(label) for label in Column(ColumnKind.NUMERIC, distinct).labels()], codes
+def codes(column: Column, labels: Sequence[str]) -> Array:
+    """(n,) the place of each row's label among these, in as few bytes as hold it; -1: missing, or not one of them.
+
+    >>> codes(Column.numeric([2, 0, float("nan"), 7]), ["0", "2"]).tolist()
+    [1, 0, -1, -1]
+    """
+    index, low = {label: i for i, label in enumerate(labels)}, 0
+    found = np.full(len(column), -1, np.min_scalar_type(-1 - len(index)))
+    for part in _parts(column):
+        there = part.given
+        values, place = np.unique(part.values[there], return_inverse=True)
+        places = np.array([index.get(label, -1) for label in _named(column, values)], found.dtype)
+        found[low : (low := low + len(part))][there] = places[place]
+    return found
+
+
+def _different(column: Column) -> tuple[Array, Array]:
+    """The values that occur in a column, ascending, and in how many rows each does; where they are more than
+    :data:`MAX_CLASSES`, some of them."""
+    values, counts = np.zeros(0, column.values.dtype), np.zeros(0, np.int64)
+    for part in _parts(column):
+        more, rows = np.unique(part.values[part.given], return_counts=True)
+        values, place = np.unique(np.concatenate([values, more]), return_inverse=True)
+        counts = np.bincount(place, np.concatenate([counts, rows]), len(values)).astype(np.int64)
+        if len(values) > MAX_CLASSES:
+            break
+    return values, counts
+
+
+def _named(column: Column, values: Array) -> list[str]:
+    """The labels of some values of a column, none of them missing."""
+    kind = column.kind if column.kind is ColumnKind.CATEGORICAL else ColumnKind.NUMERIC
+    return [str(label) for label in Column(kind, values, column.categories).labels()]
+
+
+def _parts(column: Column) -> Iterator[Column]:
+    """Some of its rows after the other, so that what is made of them stays small."""
+    parts = (column.values[low : low + _ROWS] for low in range(0, len(column), _ROWS))
+    return (Column(column.kind, values, column.categories) for values in parts)
