@@ -35,12 +35,13 @@ def report(site: Site) -> dict[str, Json]:
     """The target's labels and the features' kinds and categories, as far as the node names them."""
     atleast, settling = least(site), find("tasks", site.config["task_type"]).TASK
     columns = target_columns(site.table, settling, site.config["target_column"])
-    there = np.all([column.given for column in columns], axis=0)
+    there, told = np.all([column.given for column in columns], axis=0), settling.tell(columns, atleast)
+    del columns  # before others are in memory
     barred = {*settling.columns(site.config["target_column"])}
     barred |= {site.config.get("sample_id_column"), site.config.get("weight_column")}
     names = [name for name in site.table.names if name not in barred]
     described = [_describe(name, site.table[name], there, atleast).to_json() for name in names]
-    return {"target": settling.tell(columns, atleast), "columns": described}
+    return {"target": told, "columns": described}
 
 
 def _describe(name: str, column: Column, there: Array, atleast: int) -> Described:

@@ -168,10 +168,12 @@ class Preparation:
         if site.config.get("privacy") is not None:
             return _of_ranges(site, ask)
         check_task(site, task)
-        kept, y = usable(site.table, task, ask.agreed.target)
-        train, _ = parted(site, kept, y, columns)
         of_target = target_columns(site.table, task.of, ask.agreed.target)
-        unused = len(kept) < np.all([column.given for column in of_target], axis=0).sum()
+        given = int(np.all([column.given for column in of_target], axis=0).sum())
+        del of_target  # before others are in memory
+        kept, y = usable(site.table, task, ask.agreed.target)
+        unused = len(kept) < given
+        train, _ = parted(site, kept, y, columns)
         atleast = least(site)
         if 0 < len(kept) < atleast:
             raise DataError(f"fewer rows with a usable target than this node's minimum of {atleast}")
