@@ -7,6 +7,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -127,3 +129,37 @@ def test_every_task_is_done_once(several: int, monkeypatch: pytest.MonkeyPatch) 
     done = list[int]()
     compiled.at_once(partial(done.append, i) for i in range(40))
     assert sorted(done) == list(range(40))
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_others_who_come_too_late_are_asked_ever_more_rarely(late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where all cores have other work: to wake a thread takes as long there as what it would do."""
+    monkeypatch.setattr(compiled, "_cores", lambda: 2)
+    monkeypatch.setattr(compiled, "_alone", compiled._Alone())
+    woken, calls = list[int](), list[int]()
+
+    class Pool:
+        def submit(self, work: Callable[[], int]) -> Future[int]:
+            woken.append(len(calls))
+            found: Future[int] = Future()
+            if not late:
+                found.set_running_or_notify_cancel()
+                found.set_result(work())
+            return found
+
+    monkeypatch.setattr(compiled, "_pool", [Pool()])
+    for _ in range(40):
+        done = list[int]()
+        compiled.at_once(partial(done.append, i) for i in range(3))
+        assert sorted(done) == [0, 1, 2]
+        calls.append(1)
+    assert woken == ([0, 2, 6, 14, 30] if late else [*range(40)])
+
+
+def test_others_who_come_in_time_again_are_asked_more_often_again() -> None:
+    alone = compiled._Alone()
+    waits = list[int]()
+    for helped in [False] * 8 + [True] * 7:
+        alone.told(helped)
+        waits.append(alone.left)
+    assert waits == [1, 3, 7, 15, 31, 63, 63, 63, 31, 15, 7, 3, 1, 0, 0]

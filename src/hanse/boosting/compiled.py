@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import Any
 
 from hanse.boosting._vectors import known_to_numba
@@ -26,6 +27,7 @@ _lock = threading.Lock()
 _pool: list[ThreadPoolExecutor] = []
 _loader: list[threading.Thread] = []
 _first: list[Callable[[], None]] = []
+_MOST_ALONE = 63  # calls
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.clear)  # its threads are not there, and would be waited for
 
@@ -101,9 +103,34 @@ def installed() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
-def threads() -> int:
-    """How many threads work at once: the cores that this process may use."""
+@functools.cache
+def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(slots=True)
+class _Alone:
+    """How many calls of :func:`at_once` do without other threads yet (``left``), of ``all`` since these came too late.
+
+    Where the cores have other work, a thread that is woken comes when there is nothing left to do, and to wake it has
+    taken as long as a small task. So each time that others come too late, twice as many calls do without them before
+    they are asked again, and each time that they come in time, half as many."""
+
+    all: int = 0
+    left: int = 0
+
+    def told(self, helped: bool) -> None:
+        """Whether others did anything."""
+        self.all = self.all // 2 if helped else min(2 * self.all + 1, _MOST_ALONE)
+        self.left = self.all
+
+
+_alone = _Alone()
+
+
+def threads() -> int:
+    """How many threads work at once: as many as this process may use cores, or one where these have other work."""
+    return 1 if _alone.left else _cores()
 
 
 def at_once(tasks: Iterable[Callable[[], Any]], several: bool = True) -> None:
@@ -115,32 +142,36 @@ def at_once(tasks: Iterable[Callable[[], Any]], several: bool = True) -> None:
     """
     left = list(tasks)[::-1]
 
-    def work() -> None:
+    def work() -> int:
+        done = 0
         while left:
             try:
                 task = left.pop()
             except IndexError:  # another one took the last
-                return
+                break
             try:
                 task()
             except BaseException:
                 left.clear()
                 raise
+            done += 1
+        return done
 
     others = min(threads(), len(left)) - 1 if several else 0
     if others < 1:
+        if several and _alone.left:
+            _alone.left -= 1
         work()
         return
     if not _pool:
-        _pool.append(ThreadPoolExecutor(threads(), "hanse-boosting"))
+        _pool.append(ThreadPoolExecutor(max(others, _cores()), "hanse-boosting"))
     begun = [_pool[0].submit(work) for _ in range(others)]
     try:
         work()
     finally:
         begun = [one for one in begun if not one.cancel()]  # others came too late to find anything
         wait(begun)
-    for one in begun:
-        one.result()
+    _alone.told(sum([one.result() for one in begun]) > 0)
 
 
 def spans(size: int, least: int) -> list[tuple[int, int]]:
