@@ -99,17 +99,19 @@ def counting(rows: int, columns: int, depth: int, packs: bool) -> float:
     one number."""
     rng, starts = np.random.default_rng(0), (np.arange(columns + 1) * 258).astype(np.uint64)
     bins = rng.integers(0, 256, (rows, columns), np.uint8)
-    pairs = rng.integers(0, 1 << 20, (rows, 2), np.int32)
-    ways, took, size = (np.arange(258) < 128).astype(np.uint8), list[float](), (columns * 258, *[2] * (not packs))
+    pairs = rng.integers(0, 1 << 20, (1, rows, 2), np.int32)
+    edges, numbers, took = np.full(columns, 256), np.zeros(columns, np.int64), list[float]()
+    size = (columns * 258, *[2] * (not packs))
     for _ in range(6):  # the first compiles
         began, order = time.thread_time(), np.arange(rows, dtype=np.int32)
-        low, high = np.array([0]), np.array([rows])
-        add_up(bins, pairs, order, low, high, starts, np.zeros((1, *size), np.int64))
+        places = np.array([[0, 0, rows]] + [[-1, 0, 0]] * (1 << depth))
+        add_up(bins, pairs, order, places[:1], starts, np.zeros((1, *size), np.int64))
         for level in range(1, depth):
-            middle, on = np.empty_like(low), np.full(len(low), level % columns)
-            part(bins, on, np.tile(ways, (len(low), 1)), order, low, high, np.empty_like(order), middle)
-            add_up(bins, pairs, order, low, middle, starts, np.zeros((len(low), *size), np.int64))
-            low, high = np.stack([low, middle], 1).reshape(-1), np.stack([middle, high], 1).reshape(-1)
+            many, first = 1 << (level - 1), (1 << (level - 1)) - 1
+            splits = np.array([[first + i, 2 * (first + i) + 1, level % columns, 127, 0] for i in range(many)])
+            part(bins, splits, np.zeros((many, 0), np.uint8), edges, numbers, order, np.empty_like(order), places)
+            built = places[splits[:, 1]]
+            add_up(bins, pairs, order, built, starts, np.zeros((many, *size), np.int64))
         took.append(time.thread_time() - began)
     return min(took[1:])
 

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import xgboost
 
-from hanse.boosting import growing, scales, workspace
+from hanse.boosting import compiled, growing, scales, workspace
 from hanse.boosting.binning import Binning
 from hanse.boosting.constraints import Constraints
-from hanse.boosting.growing import Rules, Shape
+from hanse.boosting.growing import Rules, Shape, Splits
 from hanse.boosting.objective import chosen
 from hanse.boosting.splits import Penalty
 from hanse.boosting.trees import Trees, fault, join, margins, none
 from hanse.boosting.workspace import Workspace
+from hanse.errors import DataError
 from hanse.task import Task
 from tests.combinations import every_other
 
@@ -107,6 +108,39 @@ def test_trees_are_the_same_whether_bins_are_held_by_column_too(monkeypatch: pyt
         assert (work.by_column is work.binned) == (limit == 0)
         found.append(boost(X, score, Task("regression", tuple("vwxyz")), 3, Rules())[1])
     assert (found[0] == found[1]).all()
+
+
+@pytest.mark.parametrize("task", [Task("regression", tuple("vwxyz")), Task("multiclass", tuple("vwxyz"), tuple("abc"))])
+def test_trees_are_the_same_however_many_threads_part_their_rows(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    X, score = data(1000, 4)
+    y = score if task.kind == "regression" else (np.arange(1000) % 3)
+    found = [boost(X, y, task, 2, Rules())[1]]
+    monkeypatch.setattr(workspace, "_PARTED", 0)
+    monkeypatch.setattr(workspace, "_LEAST_ROWS", 8)
+    for where in (workspace, compiled):
+        monkeypatch.setattr(where, "threads", lambda: 3)
+    found.append(boost(X, y, task, 2, Rules())[1])
+    assert (found[0] == found[1]).all()
+
+
+@pytest.mark.parametrize("parted", [0, 1 << 18])
+@pytest.mark.parametrize("wrong", [{"node": 1}, {"node": 7}, {"node": -1}, {"left": 2}, {"left": -1}, {"feature": 5}])
+def test_what_cannot_be_split_is_refused_and_its_rows_are_lost(
+    wrong: dict[str, int], parted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that they are made anew before anything is said of them."""
+    monkeypatch.setattr(workspace, "_PARTED", parted)
+    work = Workspace(lambda: [np.zeros((9, 5))], 9, Binning.of([np.float32([0])] * 5), np.float32([0]))
+    work.begin(1, [np.arange(9, dtype=np.int32)])
+    work.grown = "root"
+    split = {"node": 0, "left": 1, "feature": 0, "bin": 0} | wrong
+    of = Splits(*(np.array([n], np.int32) for n in split.values()), np.zeros(1, np.uint8), np.zeros((1, 0), np.uint8))
+    with pytest.raises(DataError, match="asked to split"):
+        work.split(of, "below")
+    assert work.grown == ""
+    for node in (1, 3, -1):
+        with pytest.raises(DataError, match="no rows here"):
+            work.histograms(np.array([node]))
 
 
 def test_opening_nodes_ahead_of_the_policy_changes_no_tree() -> None:

@@ -236,7 +236,8 @@ def answer(site: Site, ask: Question) -> Contribution:
         found = {"ranks": _ranked(work, ask, ask.residuals, of)}
     else:
         nodes = ask.level.nodes if ask.level else np.arange(model.trees if ask.grows else 0)
-        found = {"rows": np.array([len(work.rows_of(int(node))) for node in nodes], np.int64), **sizes}
+        places = work.standing(nodes)
+        found = {"rows": places[:, 2] - places[:, 1], **sizes}
         if ask.grows and not sizes:
             found |= _sums(work, nodes, ask.level.apart if ask.level else None)
     site.progress()
@@ -390,12 +391,12 @@ def _ranked(work: Workspace, question: Question, ask: Residuals, of: Targets) ->
     """How many of the rows that the trees learn from have residuals of the bits that are looked for, or what they
     weigh."""
     found = np.zeros((len(ask.sought.group), quantiles.WIDTH), np.int64)
-    for tree, order in enumerate(work.order):
-        leaf = np.empty(len(order), np.int32)
-        for node, (place, low, high) in work.places.items():
-            if place == tree:
-                leaf[low:high] = ask.home[node]
-        for own, at in zip(_parts(order), _parts(leaf), strict=True):
+    leaf = np.empty(len(work.order), np.int32)
+    for node, (output, low, high) in enumerate(work.places.tolist()):
+        if output >= 0:
+            leaf[low:high] = ask.home[node]
+    for tree, (low, high) in enumerate(itertools.pairwise(work.bounds)):
+        for own, at in zip(_parts(work.order[low:high]), _parts(leaf[low:high]), strict=True):
             residuals = of.y[own].astype(np.float32) - work.margins[own, tree // work.parallel]
             weight = None if of.weight is None else _whole(of.weight[own], question.weight_unit or 0)
             found += quantiles.counts(quantiles.keys(residuals), at, ask.sought, weight)

@@ -92,7 +92,7 @@ def round_pairs(gradients: Array, hessians: Array, factors: Array, rows: Array, 
 
 
 @compiled
-def add_up(bins: Array, pairs: Array, rows: Array, low: Array, high: Array, starts: Array, sums: Array) -> None:
+def add_up(bins: Array, pairs: Array, order: Array, places: Array, starts: Array, sums: Array) -> None:
     """Adds the pair of each row of some nodes to the bins that the row is in.
 
     Rows of a leaf lie apart, and where processes share a processor none of them is in its first caches: a core that
@@ -100,80 +100,106 @@ def add_up(bins: Array, pairs: Array, rows: Array, low: Array, high: Array, star
     columns side by side: what one waits for, the other has the time for.
 
     Args:
-        rows: int32.
-        low, high: (nodes,) int64, where the rows of each stand.
+        pairs: (outputs, n, 2).
+        order: int32, rows.
+        places: (nodes, 3) int64, of each the output, and from where to where its rows stand in ``order``.
         starts: (f + 1,) uint64, where the bins of each column begin in the sums of a node.
         sums: (nodes, bins of all columns, 2) int64, added to; or (nodes, bins of all columns), in which both are one
             number (:mod:`hanse.boosting.packed`): half the memory and two thirds of the time.
     """
     columns, first = np.uintp(bins.shape[1]), np.uintp(0)
     line = np.uintp(64 // bins.itemsize)
-    for node in range(len(low)):
-        own, into = rows[low[node] : high[node]], sums[node]
+    for node in range(len(places)):
+        of, own, into = pairs[places[node, 0]], order[places[node, 1] : places[node, 2]], sums[node]
         size = len(own)
         for i in range(0, size - 1, 2):
             if i + _AHEAD + 1 < size:
                 for j in range(i + _AHEAD, i + _AHEAD + 2):
                     soon = np.uintp(own[j])
-                    look_ahead(pairs, soon, first)
+                    look_ahead(of, soon, first)
                     for column in range(first, columns, line):
                         look_ahead(bins, soon, column)
                     look_ahead(bins, soon, columns - np.uintp(1))
             row, other = np.uintp(own[i]), np.uintp(own[i + 1])
-            gradient, hessian = np.int64(pairs[row, 0]), np.int64(pairs[row, 1])
-            its_gradient, its_hessian = np.int64(pairs[other, 0]), np.int64(pairs[other, 1])
+            gradient, hessian = np.int64(of[row, 0]), np.int64(of[row, 1])
+            its_gradient, its_hessian = np.int64(of[other, 0]), np.int64(of[other, 1])
             for column in range(bins.shape[1]):
                 start = starts[column]
                 add_pair(into, start + np.uintp(bins[row, column]), gradient, hessian)
                 add_pair(into, start + np.uintp(bins[other, column]), its_gradient, its_hessian)
         if size & 1:
             row = np.uintp(own[size - 1])
-            gradient, hessian = np.int64(pairs[row, 0]), np.int64(pairs[row, 1])
+            gradient, hessian = np.int64(of[row, 0]), np.int64(of[row, 1])
             for column in range(bins.shape[1]):
                 add_pair(into, starts[column] + np.uintp(bins[row, column]), gradient, hessian)
 
 
 @compiled
 def part(
-    bins: Array, columns: Array, goes_left: Array, rows: Array, low: Array, high: Array, spare: Array, middle: Array
-) -> None:
-    """Brings the rows of some nodes that go left before the others, each in their order.
+    bins: Array, splits: Array, right: Array, edges: Array, categories: Array, order: Array, spare: Array, places: Array
+) -> bool:
+    """Brings the rows of some nodes that go left before the others, each in their order, and notes where those of the
+    children stand; of the nodes themselves none stand anywhere then. A child may be parted after its parent.
 
     ``bins`` may be those of :func:`add_up` or the same one column after the other, which is three times as quick. Each
     row is written to both sides, and one of them counts: where it goes cannot be foreseen, and a processor that
     foresees wrongly loses five times as long.
 
     Args:
-        columns: (nodes,) int64, which one each node is split on.
-        goes_left: (nodes, most bins) uint8, 1 where rows of a bin go left.
-        rows: int32, written.
-        low, high: (nodes,) int64, where the rows of each stand.
-        spare: as long as ``rows``, overwritten where these stand.
-        middle: (nodes,) int64, written: where those begin that go right.
+        splits: (splits, 5) int64: node, left child (the right one is the next), column, the last bin that goes left,
+            and 1 where missing values do.
+        right: (splits, bytes) uint8, bits of the categories that go right, the first one the highest.
+        edges, categories: (f,) int64 of each column: how many edges it has, and how many categories, or 0.
+        order: int32, rows, written.
+        spare: as long as ``order``, overwritten where these stand.
+        places: (all nodes, 3) int64, as those of :func:`add_up`; the output is -1 where no rows stand. Written.
+
+    Returns:
+        whether all was done. Where a split is of no node that has rows, or there is no such child, column or category,
+        it and what follows is not.
     """
-    for i in range(len(columns)):
-        column, goes = np.uintp(columns[i]), goes_left[i]
-        own, other = rows[low[i] : high[i]], spare[low[i] : high[i]]
-        left, right = np.uintp(0), np.uintp(0)
+    goes = np.empty(np.max(edges) + 2 if len(edges) else 0, np.uint8)
+    for i in range(len(splits)):
+        node, left, feature, bin = splits[i, 0], splits[i, 1], splits[i, 2], splits[i, 3]
+        if not (0 <= node < len(places) and 0 <= left < len(places) - 1 and 0 <= feature < len(edges)):
+            return False
+        if places[node, 0] < 0 or categories[feature] > 8 * right.shape[1]:
+            return False
+        missing = edges[feature] + 1
+        for j in range(missing):
+            goes[j] = 1 if j <= bin else 0
+        for j in range(min(categories[feature], missing)):
+            goes[j] = 1 - ((right[i, j >> 3] >> (7 - (j & 7))) & 1)
+        goes[missing] = 1 if splits[i, 4] else 0
+        output, low, high = places[node, 0], places[node, 1], places[node, 2]
+        own, other, column = order[low:high], spare[low:high], np.uintp(feature)
+        here, there = np.uintp(0), np.uintp(0)
         for j in range(len(own)):
             look_ahead(bins, np.uintp(own[min(j + _AHEAD, len(own) - 1)]), column)
             row = own[j]
             this = np.uintp(goes[bins[np.uintp(row), column]])
-            own[left] = row
-            other[right] = row
-            left += this
-            right += np.uintp(1) - this
-        own[left:] = other[:right]
-        middle[i] = low[i] + np.int64(left)
+            own[here] = row
+            other[there] = row
+            here += this
+            there += np.uintp(1) - this
+        own[here:] = other[:there]
+        middle = low + np.int64(here)
+        places[node, 0], places[node, 1], places[node, 2] = -1, 0, 0
+        places[left, 0], places[left, 1], places[left, 2] = output, low, middle
+        places[left + 1, 0], places[left + 1, 1], places[left + 1, 2] = output, middle, high
+    return True
 
 
 @compiled
-def add_to(margins: Array, output: int, rows: Array, low: Array, high: Array, values: Array) -> None:
-    """Adds what some leaves add, (leaves,) float32, to the margins (n, outputs) of their rows, which stand from ``low``
-    to before ``high``."""
-    for leaf in range(len(low)):
-        for i in range(low[leaf], high[leaf]):
-            margins[rows[i], output] += values[leaf]
+def add_to(margins: Array, order: Array, places: Array, values: Array) -> None:
+    """Adds what some leaves add, (leaves,) float32, to the margins (n, outputs) of their rows.
+
+    Args:
+        order, places: as those of :func:`part`.
+    """
+    for leaf in range(len(places)):
+        for i in range(places[leaf, 1], places[leaf, 2]):
+            margins[order[i], places[leaf, 0]] += values[leaf]
 
 
 @compiled

@@ -8,6 +8,7 @@ same bits, since each row's margin is added up alone, tree after tree.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +27,7 @@ from hanse.messages import Array
 _LEAST_ROWS = 1 << 14  # of a thread
 _BY_COLUMN = 1 << 24  # bytes of bins; more are not held twice
 _PARTED = 1 << 18  # rows; fewer are parted in less time than another thread needs to begin
+_NONE = np.zeros(0, np.int32)
 
 
 @dataclass(slots=True)
@@ -42,8 +44,11 @@ class Workspace:
             they are few: who parts rows looks at one column of them, and at one row after the other it would read all.
         margins: (n, outputs) float32.
         pairs: (outputs, n, 2) int32, gradients and Hessians in units of their scales.
-        order: of each tree the rows that it learns from, those of a node one after the other.
-        places: of each node the tree, and from where to where its rows stand.
+        order: int32, the rows that the first tree learns from, then those of the next; those of a node one after the
+            other.
+        bounds: (trees + 1,) where the rows of each tree begin there.
+        places: (nodes, 3) int64, of each the output, and from where to where its rows stand in ``order``; the output
+            is -1 where they stand at its children.
         others: the rows that no tree of this round learns from, where each output has one.
         filled: (bins,) how many of the rows that trees may learn from each bin has; (0,) before that is counted.
         largest: that |g| and h of a row can be, in their units; None: nobody knows.
@@ -59,15 +64,21 @@ class Workspace:
     by_column: Array = field(default_factory=lambda: np.zeros(0))
     margins: Array = field(default_factory=lambda: np.zeros(0))
     pairs: Array = field(default_factory=lambda: np.zeros((0, 0, 2), np.int32))
-    order: list[Array] = field(default_factory=list)
-    places: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    order: Array = field(default_factory=lambda: np.zeros(0, np.int32))
+    bounds: list[int] = field(default_factory=lambda: [0])
+    places: Array = field(default_factory=lambda: np.zeros((0, 3), np.int64))
     others: Array = field(default_factory=lambda: np.zeros(0, np.int32))
     filled: Array = field(default_factory=lambda: np.zeros(0, np.int64))
     largest: tuple[int, int] | None = None
+    _starts: Array = field(init=False)
+    _columns: tuple[Array, Array] = field(init=False)
+    _most: dict[bytes, int] = field(default_factory=dict)  # by the bins told apart: the most rows of another one
 
     def __post_init__(self) -> None:
         self.binned = self.bins.put(self.columns(), self.rows)
         self.by_column = np.asfortranarray(self.binned) if self.binned.nbytes <= _BY_COLUMN else self.binned
+        self._starts = self.bins.starts.astype(np.uint64)
+        self._columns = np.array(self.bins.count, np.int64), np.array(self.bins.categories, np.int64)
         self.margins = np.tile(np.asarray(self.base, np.float32), (self.rows, 1))
 
     # ------------------------------------------------------------ margins
@@ -100,17 +111,16 @@ class Workspace:
         Args:
             adds: (nodes,) float32, what each node adds.
         """
-        for tree, rows in enumerate(self.order):
-            leaves = [(node, low, high) for node, (own, low, high) in self.places.items() if own == tree]
-            node, low, high = np.array(leaves, np.int64).reshape(-1, 3).T
-            add_to(self.margins, tree, rows, low, high, adds[node])
+        if len(adds) < len(self.places):
+            raise DataError(f"{len(self.places)} nodes have grown here, and it is said of {len(adds)} what they add")
+        add_to(self.margins, self.order, self.places, np.array(adds, np.float32))
 
     # ------------------------------------------------------------ growing
 
     @property
     def parallel(self) -> int:
         """Trees of each output that grow."""
-        return len(self.order) // max(1, len(self.pairs))
+        return (len(self.bounds) - 1) // max(1, len(self.pairs))
 
     def begin(
         self,
@@ -126,14 +136,16 @@ class Workspace:
             learned: those that any tree may learn from, the same in all rounds.
             largest: that |g| and h of a row can be, in their units; None: nobody knows.
         """
-        self.order, self.grown = [], ""
+        self.order, self.grown = self.order[:0].copy(), ""
         if self.pairs.shape != (outputs, self.rows, 2):
             self.pairs = np.zeros((outputs, self.rows, 2), np.int32)
+        self.bounds = [0, *itertools.accumulate(map(len, rows))]
         self.largest = largest if learned is not None else None
         if learned is not None and largest is not None and not len(self.filled):
-            self.filled = self._counted(np.asarray(learned, np.int32))
-        self.order = [np.array(own, np.int32) for own in rows]
-        self.places = {tree: (tree, 0, len(own)) for tree, own in enumerate(rows)}
+            self.filled, self._most = self._counted(np.asarray(learned, np.int32)), {}
+        self.order = np.concatenate([np.zeros(0, np.int32), *rows], dtype=np.int32)
+        outputs_of = np.arange(len(rows)) // max(1, self.parallel)
+        self.places = np.stack([outputs_of, self.bounds[:-1], self.bounds[1:]], axis=1).astype(np.int64)
         self.others = np.zeros(0, np.int32)
         if rows and len(rows[0]) < self.rows:  # else there are none
             other = np.ones(self.rows, bool)
@@ -141,56 +153,52 @@ class Workspace:
             self.others = np.flatnonzero(other).astype(np.int32)
 
     def split(self, splits: Splits, stamp: str) -> None:
-        """Sends the rows of nodes to their children, and on to theirs."""
-        goes_left, left = self._ways(splits), list(range(len(splits.node)))
-        while left:
-            now = [i for i in left if int(splits.node[i]) in self.places]
-            self._part([(i, self.places.pop(int(splits.node[i]))) for i in now], splits, goes_left)
-            done = set(now)
-            left = [i for i in left if i not in done] if now else []
-        self.grown = stamp
+        """Sends the rows of nodes to their children, and on to theirs. Raises ``DataError`` where a split is of no node
+        that has rows, or of a column or to a child that there is not; the rows of all trees are lost then."""
+        self.grown = ""
+        told = np.array((splits.node, splits.left, splits.feature, splits.bin, splits.default_left), np.int64).T.copy()
+        right, done = np.array(splits.right), 0
+        places = np.full((len(self.places) + 2 * len(told), 3), (-1, 0, 0), np.int64)
+        places[: len(self.places)] = self.places
+        spare = np.empty_like(self.order)
 
-    def _ways(self, splits: Splits) -> Array:
-        """(splits, most bins) uint8: 1 where rows of a bin go left at a split."""
-        found = np.arange(int(self.bins.count.max(initial=0)) + 2) <= splits.bin[:, None]
-        for i in np.flatnonzero(self.bins.categories[splits.feature]).tolist():
-            many = int(self.bins.categories[splits.feature[i]])
-            found[i, :many] = np.unpackbits(splits.right[i])[:many] == 0
-        found[np.arange(len(found)), self.bins.count[splits.feature] + 1] = splits.default_left
-        return found.astype(np.uint8)
+        def some(low: int, high: int) -> None:
+            if not part(self.by_column, told[low:high], right[low:high], *self._columns, self.order, spare, places):
+                raise DataError("it was asked to split a node that has no rows here, or by what its table has not")
 
-    def _part(self, nodes: list[tuple[int, tuple[int, int, int]]], splits: Splits, goes_left: Array) -> None:
-        """Parts the rows of some nodes, of which it is known where they stand."""
-        middle = np.zeros(len(nodes), np.int64)
+        if len(self.order) < _PARTED:
+            some(0, len(told))
+            done = len(told)
+        while done < len(told):  # a level at a time
+            own = places[np.clip(told[done:, 0], 0, len(places) - 1)]
+            ready = max(1, int(np.append(own[:, 0], -1).argmin()))
+            at_once(partial(some, done + low, done + high) for low, high in _groups(own[:ready]))
+            done += ready
+        self.places, self.grown = places, stamp
 
-        def some(tree: int, first: int, last: int) -> None:
-            at, rows = [i for i, _ in nodes[first:last]], self.order[tree]
-            columns, ends = splits.feature[at].astype(np.int64), _ends(places[first:last])
-            part(self.by_column, columns, goes_left[at], rows, *ends, np.empty_like(rows), middle[first:last])
-
-        places = [place for _, place in nodes]
-        whole = sum(high - low for _, low, high in places)
-        at_once((partial(some, *group) for group in _groups(places)), whole >= _PARTED)
-        for (i, (tree, low, high)), cut in zip(nodes, middle.tolist(), strict=True):
-            child = int(splits.left[i])
-            self.places[child], self.places[child + 1] = (tree, low, cut), (tree, cut, high)
-
-    def rows_of(self, node: int) -> Array:
-        """The rows of a node."""
-        output, low, high = self.places[node]
-        return self.order[output][low:high]
+    def standing(self, nodes: Array) -> Array:
+        """(nodes, 3) int64: of each the output, and from where to where its rows stand in ``order``. Raises
+        ``DataError`` where there is no such node, or its rows stand at its children."""
+        found = self.places.take(nodes, axis=0, mode="clip")
+        if len(nodes) and (found[:, 0].min() < 0 or not 0 <= nodes.min() <= nodes.max() < len(self.places)):
+            raise DataError("it was asked for sums of a node that has no rows here")
+        return found
 
     def _counted(self, rows: Array) -> Array:
         """(bins,) how many of these rows each has. Their pairs are overwritten."""
-        counts, starts = np.zeros((1, int(self.bins.starts[-1])), np.int64), self.bins.starts.astype(np.uint64)
-        ones = self.pairs[0]
-        ones[:] = 0, 1
-        add_up(self.binned, ones, rows, *_ends([(0, 0, len(rows))]), starts, counts)
+        counts = np.zeros((1, int(self._starts[-1])), np.int64)
+        self.pairs[0] = 0, 1
+        add_up(self.binned, self.pairs, rows, np.array([[0, 0, len(rows)]]), self._starts, counts)
         return np.asarray(counts[0])
 
-    def _fit(self, filled: Array) -> bool:
-        """Whether both sums of bins with so many rows are one number."""
-        return self.largest is not None and fits(int(filled.max(initial=0)), self.largest)
+    def _fit(self, apart: Array = _NONE) -> bool:
+        """Whether both sums of each bin, but for those ``apart``, are one number."""
+        which = apart.tobytes()
+        if which not in self._most:
+            if len(self._most) > 1:  # those apart are the same in all rounds
+                self._most.clear()
+            self._most[which] = int(np.delete(self.filled, apart).max(initial=0))
+        return self.largest is not None and fits(self._most[which], self.largest)
 
     def histograms(self, nodes: Array) -> Array:
         """(nodes, bins, 2) int64: the sums of the pairs of each node's rows in each bin."""
@@ -201,59 +209,53 @@ class Workspace:
         """The same as :mod:`hanse.boosting.packed` has it, (nodes, bins) int64, but for the bins that are told
         ``apart``: these are 0 there, and their sums are (nodes, apart, 2) int64. Raises ``DataError`` where those of
         the others may not fit."""
-        if not self._fit(np.delete(self.filled, apart)):
+        if not self._fit(apart):
             raise DataError(
                 "a bin has more rows here than were counted before the first tree; has the table changed? Run it again"
             )
         sums = self._summed(nodes)
+        if not len(apart):
+            return (sums if sums.ndim == 2 else packed(sums)), np.zeros((len(sums), 0, 2), np.int64)
         own = sums[:, apart]
         sums[:, apart] = 0
         return (sums, unpacked(own)) if sums.ndim == 2 else (packed(sums), own)
 
     def _summed(self, nodes: Array) -> Array:
         """The sums of each bin in one number where all of this site's fit, else in two."""
-        starts = self.bins.starts
-        sums = np.zeros((len(nodes), int(starts[-1]), *(() if self._fit(self.filled) else (2,))), np.int64)
-        places = [self.places[node] for node in nodes.tolist()]
-        whole = sum(high - low for _, low, high in places)
-        add = partial(add_up, self.binned)
-        more: list[tuple[int, Array]] = []
+        places = self.standing(nodes)
+        sums = np.zeros((len(nodes), int(self._starts[-1]), *(() if self._fit() else (2,))), np.int64)
+        rows, more = int((places[:, 2] - places[:, 1]).sum()), list[tuple[int, Array]]()
         tasks: list[Callable[[], object]] = []
 
-        def task(tree: int, own: list[tuple[int, int, int]], into: Array) -> None:
-            pairs = self.pairs[tree // self.parallel]
-            tasks.append(partial(add, pairs, self.order[tree], *_ends(own), starts.astype(np.uint64), into))
+        def task(own: Array, into: Array) -> None:
+            tasks.append(partial(add_up, self.binned, self.pairs, self.order, own, self._starts, into))
 
-        if len(nodes) >= 2 * threads():  # enough for all threads, some nodes each
-            for tree, first, last in _groups(places):
-                task(tree, places[first:last], sums[first:last])
+        if threads() == 1 or rows < _LEAST_ROWS:
+            task(places, sums)
+        elif len(nodes) >= 2 * threads():  # enough for all threads, some nodes each
+            for first, last in _groups(places):
+                task(places[first:last], sums[first:last])
         else:
-            for i, (tree, low, high) in enumerate(places):
+            for i, (output, low, high) in enumerate(places.tolist()):
                 for first, last in spans(high - low, _LEAST_ROWS):
-                    into = sums[i] if first == 0 else np.zeros_like(sums[i])
+                    into = sums[i : i + 1] if first == 0 else np.zeros_like(sums[i : i + 1])
                     if first:
                         more.append((i, into))
-                    task(tree, [(tree, low + first, low + last)], into[None])
-        at_once(tasks, whole >= _LEAST_ROWS)
+                    task(np.array([[output, low + first, low + last]]), into)
+        at_once(tasks, rows >= _LEAST_ROWS)
         for i, own in more:
-            sums[i] += own
+            sums[i] += own[0]
         return sums
 
 
-def _ends(places: list[tuple[int, int, int]]) -> tuple[Array, Array]:
-    """(nodes,) int64 each: from where to where their rows stand."""
-    _, low, high = np.array(places, np.int64).reshape(-1, 3).T
-    return np.ascontiguousarray(low), np.ascontiguousarray(high)
-
-
-def _groups(places: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Spans of nodes of one tree (and which), of about as many rows as each thread has to do, or at least
-    ``_LEAST_ROWS``."""
-    found, first, rows = list[tuple[int, int, int]](), 0, 0
-    most = max(_LEAST_ROWS, sum(high - low for _, low, high in places) // threads())
-    for i, (tree, low, high) in enumerate(places):
-        if i > first and (tree != places[first][0] or rows + (high - low) > most):
-            found.append((places[first][0], first, i))
+def _groups(places: Array) -> list[tuple[int, int]]:
+    """Spans of nodes, of about as many rows as each thread has to do, or at least ``_LEAST_ROWS``."""
+    found, first, rows = list[tuple[int, int]](), 0, 0
+    sizes = (places[:, 2] - places[:, 1]).tolist()
+    most = max(_LEAST_ROWS, sum(sizes) // threads())
+    for i, size in enumerate(sizes):
+        if i > first and rows + size > most:
+            found.append((first, i))
             first, rows = i, 0
-        rows += high - low
-    return [*found, (places[first][0], first, len(places))] if places else []
+        rows += size
+    return [*found, (first, len(sizes))] if sizes else []
