@@ -64,7 +64,7 @@ def _add(total: Array, low: Array, above: Array) -> None:
             total[i] += (np.int64(above[i]) << 32) | (np.int64(low[i]) & 0xFFFFFFFF)
 
 
-def _read(connection: ssl.SSLSocket, nbytes: int) -> bytearray:
+def _read(connection: socket.socket, nbytes: int) -> bytearray:
     found, filled = bytearray(nbytes), 0
     view = memoryview(found)
     while filled < nbytes:
@@ -78,7 +78,29 @@ def _read(connection: ssl.SSLSocket, nbytes: int) -> bytearray:
 # ---------------------------------------------------------------- a node
 
 
-def _node(port: int, root: bytes, file: Path) -> None:
+def _connected(port: int, root: bytes) -> ssl.SSLSocket:
+    context = ssl.create_default_context(cadata=root.decode())
+    plain = socket.create_connection(("localhost", port))
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return context.wrap_socket(plain, server_hostname="localhost")
+
+
+def _passes_on(port: int, root: bytes, inner: socket.socket) -> None:
+    """The process of a node that has the connection, where another one computes."""
+    outer = _connected(port, root)
+    while True:
+        head = _read(outer, _ASK.size)
+        nbytes = _ASK.unpack(head)[0]
+        inner.sendall(head + _read(outer, nbytes))
+        if not nbytes:
+            return
+        nbytes, spent, each = _HEAD.unpack(_read(inner, _HEAD.size))
+        came = _read(inner, nbytes)
+        outer.sendall(_HEAD.pack(nbytes, spent + time.process_time(), each))
+        outer.sendall(came)
+
+
+def _node(port: int, root: bytes, file: Path, inner: socket.socket | None = None) -> None:
     keep_warm()  # as a node does
     held = np.load(file)
     X, y, edges, count, units, packs = (held[name] for name in ("X", "y", "edges", "count", "units", "packs"))
@@ -86,10 +108,7 @@ def _node(port: int, root: bytes, file: Path) -> None:
     bins = Binning(edges, count, np.zeros(len(count), np.int64))
     base = _OBJECTIVE.margin(held["base"])
     work, train = Workspace(lambda: [X], len(X), bins, base), np.arange(len(X), dtype=np.int32)
-    context = ssl.create_default_context(cadata=root.decode())
-    plain = socket.create_connection(("localhost", port))
-    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection = context.wrap_socket(plain, server_hostname="localhost")
+    connection = _connected(port, root) if inner is None else inner
 
     def begin() -> None:
         work.begin(1, [train], train, (largest[0], largest[1]))
@@ -166,9 +185,16 @@ class _Sums:
         return total
 
 
-def per_tree(X: Array, y: Array, nodes: int, trees: int, depth: int, warm: int = 2) -> dict[str, float]:
+def per_tree(
+    X: Array, y: Array, nodes: int, trees: int, depth: int, apart: bool = False, warm: int = 2
+) -> dict[str, float]:
     """Of a tree after the first ``warm`` ones: ``seconds``, processor time ``cpu_coordinator`` and ``cpu_nodes`` of all
-    nodes together, and the ``bytes`` that a node sends."""
+    nodes together, and the ``bytes`` that a node sends.
+
+    Args:
+        apart: whether each node has a process for its rows and another one for its connection, as it has in a
+            federation: who speaks with the outside sees no data. What they tell each other passes a Unix socket.
+    """
     edges = [np.unique(np.quantile(column, np.arange(1, 256) / 256).astype(np.float32)) for column in X.T]
     bins, base = Binning.of(edges), _OBJECTIVE.base(np.array([float(y.sum())]), float(len(y)))
     fullest = max(int(np.bincount(column).max()) for column in bins.put([X], len(X)).T)
@@ -187,8 +213,14 @@ def per_tree(X: Array, y: Array, nodes: int, trees: int, depth: int, warm: int =
             file = Path(folder, f"{k}.npz")
             own = {"X": X[k::nodes], "y": y[k::nodes], "edges": bins.edges, "count": bins.count, "base": base}
             np.savez(file, **own, units=units, packs=packs is not None)
-            started.append(spawn.Process(target=_node, args=(listening.getsockname()[1], root, file), daemon=True))
+            port, ends = listening.getsockname()[1], socket.socketpair() if apart else ()
+            if ends:
+                started.append(spawn.Process(target=_passes_on, args=(port, root, ends[0]), daemon=True))
+                started[-1].start()
+            started.append(spawn.Process(target=_node, args=(port, root, file, *ends[1:]), daemon=True))
             started[-1].start()
+            for end in ends:
+                end.close()
         for _ in range(nodes):
             plain, _ = listening.accept()
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -13,6 +13,8 @@ these counted.
 
 ``floor_seconds`` and ``floor_cpu`` are those of a tree where the same loops in as many processes send the same sums
 over bare TLS to one that adds them up and finds the splits, with nothing else of a federation (``_boosting_floor.py``).
+``apart_seconds`` and ``apart_cpu`` are the same where a node is two processes, as it is in a federation: one with the
+connection, and one with the rows that it passes sums on for.
 
 ``bytes_per_tree`` is what one node sends a tree; ``asks_per_tree`` how often it is asked. ``binned_mb`` is one node's
 data in bins of a byte a value. ``node_growth_mb`` is how far the resident size of a node's worker rises at its highest
@@ -192,7 +194,7 @@ def measure(shape: str, nodes: int, trees: int, depth: int, line_ms: float = 0.0
     with tempfile.TemporaryDirectory(prefix="hanse-bench-") as folder:
         found = federated(X[:n], y[:n], nodes, trees, depth, Path(folder), line_ms)
     seconds, cpu, booster = pooled(X[:n], y[:n], trees, depth)
-    floor = per_tree(X[:n], y[:n], nodes, trees, depth)
+    floor, apart = (per_tree(X[:n], y[:n], nodes, trees, depth, apart) for apart in (False, True))
     result = found.pop("result")
     frame = pd.DataFrame(X[n:], columns=[f"x{i}" for i in range(columns)])
     packs = not binary and packable((1.0, 0.25), n // 255) is not None  # the bins of this many rows are even
@@ -207,6 +209,8 @@ def measure(shape: str, nodes: int, trees: int, depth: int, line_ms: float = 0.0
         "pooled_seconds": seconds,
         "floor_seconds": floor["seconds"],
         "floor_cpu": floor["cpu_coordinator"] + floor["cpu_nodes"],
+        "apart_seconds": apart["seconds"],
+        "apart_cpu": apart["cpu_coordinator"] + apart["cpu_nodes"],
         "ratio": found["seconds"] / seconds,
         "cpu_ratio": found["cpu_seconds"] / cpu,
         "loss": loss(np.asarray(result.predictor().predict_proba(frame))[:, 1], y[n:]),
@@ -230,7 +234,7 @@ def main() -> None:
     nodes = options.nodes or [SHAPES[shape][3] for shape in shapes]
     trees = options.trees or [SHAPES[shape][4] for shape in shapes]
     columns = ["shape", "nodes", "trees", "line_ms", "seconds", "pooled_seconds", "ratio", "cpu_seconds", "cpu_ratio"]
-    columns += ["floor_seconds", "floor_cpu"]
+    columns += ["floor_seconds", "floor_cpu", "apart_seconds", "apart_cpu"]
     columns += ["cpu_coordinator", "cpu_nodes", "cpu_workers", "cpu_counting"]
     columns += ["asks_per_tree", "bytes_per_tree", "start_seconds", "node_peak_mb", "node_growth_mb"]
     columns += ["binned_mb", "growth_ratio"]
