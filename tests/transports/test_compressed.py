@@ -26,9 +26,9 @@ class Counted(Pipe):
 
     nbytes = 0
 
-    def write(self, data: bytes) -> bool:
+    def write(self, data: bytes, more: bool = False) -> bool:
         self.nbytes += len(data)
-        return super().write(data)
+        return super().write(data, more)
 
 
 async def asked(saving: float | None, arrays: dict[str, Any], speaks: bool = True) -> tuple[int, dict[str, Any]]:

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import hpack
+import numpy as np
 import pytest
 from grpc_federation import Federation
 
 from hanse import transports
-from hanse.messages import MAX_MESSAGE_BYTES, Memory, Message
+from hanse.messages import MAX_MESSAGE_BYTES, Memory, Message, Record
 from hanse.transport import Progress
 from hanse.transports import Patience, _grpc_call, _outbox
 from hanse.transports._grpc_call import RECEIVE_BYTES, Call
@@ -178,7 +179,7 @@ def test_one_timer_for_what_all_nodes_ask(monkeypatch: pytest.MonkeyPatch) -> No
 def test_what_can_wait_rides_with_the_next_message(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         written: list[bytes] = []
-        outbox = Outbox(lambda data: written.append(data) is None, lambda why: None)
+        outbox = Outbox(lambda data, more: written.append(data) is None, lambda why: None)
         outbox.signal("ack", "first", patient=True)
         assert written == []
         outbox.add(Parcel(("request", "second"), iter([b"\x01beat"]), lambda: None, lambda error: None))
@@ -197,7 +198,7 @@ def test_what_waited_long_enough_leaves_alone_and_what_came_later_waits_as_long(
 
     async def main() -> None:
         left: dict[bytes, float] = {}
-        outbox = Outbox(lambda data: left.setdefault(data[-5:], time.monotonic()) > 0, lambda why: None)
+        outbox = Outbox(lambda data, more: left.setdefault(data[-5:], time.monotonic()) > 0, lambda why: None)
         outbox.signal("ack", "first", patient=True)
         outbox.send()  # something took it along; its timer is still there
         await asyncio.sleep(0.1)
@@ -244,10 +245,10 @@ def test_an_idle_node_writes_once_for_each_heartbeat(tmp_path: Path, monkeypatch
         writes = 0
         write = Call.write
 
-        def counted(self: Call, data: bytes) -> bool:
+        def counted(self: Call, data: bytes, more: bool = False) -> bool:
             nonlocal writes
             writes += 1
-            return write(self, data)
+            return write(self, data, more)
 
         monkeypatch.setattr(Call, "write", counted)
         async with Federation(tmp_path) as federation:
@@ -256,5 +257,51 @@ def test_an_idle_node_writes_once_for_each_heartbeat(tmp_path: Path, monkeypatch
                 await node.request(Message("heartbeat", f"a/{number}"))
                 await asyncio.sleep(0.6)
             assert writes == 10  # a beat, which takes the acknowledgement of the one before along, and its reply
+
+    asyncio.run(main())
+
+
+def test_an_exchange_of_some_hundred_kilobytes_is_one_write_each_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frame with which a reply begins leaves with its chunk, and that it came is told with what is asked next."""
+    alone = list[int]()
+    write = Call.write
+
+    def counted(self: Call, data: bytes, more: bool = False) -> bool:
+        alone.extend([] if more else [len(data)])
+        return write(self, data, more)
+
+    async def main() -> None:
+        monkeypatch.setattr(Call, "write", counted)
+        async with Federation(tmp_path) as federation:
+            node = await federation.node("a")
+            await node.request(Message("heartbeat", "a/0"))
+            alone.clear()
+            sent = Record({}, {"x": np.arange(100_000.0)})
+            for number in range(5):
+                reply = await federation.coordinator.request("a", Message("task", f"m/{number}", "", sent))
+                assert np.array_equal(reply.body.arrays["x"], sent.arrays["x"])
+
+    asyncio.run(main())
+    assert len(alone) == 10
+
+
+@pytest.mark.parametrize("room", [40_000, 3])
+def test_a_message_that_may_leave_with_the_next_leaves_before_it(room: int) -> None:
+    """And where the peer has no ``room`` for the next, by itself."""
+
+    async def main() -> None:
+        call = Call(memoryview(bytearray(RECEIVE_BYTES)), MAX_FRAME, lambda: 60.0, OPENS)
+        call.connection_made(socket := Socket(call))
+        first = frame(0, 0, 1, b"\0\0\0\0\5first")
+        assert call.write(bytes(65_535 - 5 - 10 - room))
+        socket.written.clear()
+        assert call.write(b"first", True)
+        assert not socket.written
+        assert not call.write(bytes(100_000))
+        assert socket.written.startswith(first)
+        assert len(socket.written) - len(first) == (room > 5) * (room + 9 * -(-room // 16_384))
+        call.cancel()
 
     asyncio.run(main())

@@ -29,9 +29,9 @@ class Counted(Pipe):
         super().__init__()
         self.left: list[tuple[float, int]] = []
 
-    def write(self, data: bytes) -> bool:
+    def write(self, data: bytes, more: bool = False) -> bool:
         self.left.append((asyncio.get_running_loop().time(), len(data)))
-        return super().write(data)
+        return super().write(data, more)
 
 
 class Federation:

@@ -52,9 +52,9 @@ class End(Pipe):
         self.ended = ended
         super().listen(received, ready, ended)
 
-    def write(self, data: bytes) -> bool:
+    def write(self, data: bytes, more: bool = False) -> bool:
         self._line.written(len(data))
-        return super().write(data)
+        return super().write(data, more)
 
 
 class Line:

@@ -217,7 +217,7 @@ class Pipe:
         self._received, self._ready = received, ready
         self.go_on()
 
-    def write(self, data: bytes) -> bool:
+    def write(self, data: bytes, more: bool = False) -> bool:
         self.other._coming.append(data)
         self._loop.call_soon(self.other._tell)
         return len(self.other._coming) < self.HOLDS

@@ -38,8 +38,9 @@ class Wire(Protocol):
         written after ``write`` said no."""
         ...
 
-    def write(self, data: bytes) -> bool:
-        """Takes a message. Returns whether the next may come at once; else it waits for ``ready``."""
+    def write(self, data: bytes, more: bool = False) -> bool:
+        """Takes a message. Returns whether the next may come at once; else it waits for ``ready``. ``more``: the next
+        is there, and follows at once where it may; who can brings both on their way together."""
         ...
 
     def hold(self) -> None:

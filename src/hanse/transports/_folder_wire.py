@@ -108,7 +108,7 @@ class FolderWire:
         self._deliver()
         self.look()
 
-    def write(self, data: bytes) -> bool:
+    def write(self, data: bytes, more: bool = False) -> bool:
         """Takes a write; it is in a file soon."""
         if self._ended:
             return False

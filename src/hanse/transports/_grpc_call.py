@@ -88,6 +88,7 @@ class Call(asyncio.BufferedProtocol):
         self._kept: deque[bytes] = deque()  # messages that nobody takes now
         self._held = True
         self._rest, self._head = _NOTHING, b""  # of the message that is going out
+        self._before = b""  # bytes that leave with its first ones
         self._open = 0  # bytes that belong to the frame that is going out
         self._queue: list[bytes] = []  # frames that wait for its end
         self._paused = self._waited_for = False
@@ -121,17 +122,26 @@ class Call(asyncio.BufferedProtocol):
         while self._kept and not self._held:
             self._deliver(self._kept.popleft())
 
-    def write(self, data: bytes) -> bool:
-        """Takes a message; the one before must be out. Returns whether the next may come at once."""
+    def write(self, data: bytes, more: bool = False) -> bool:
+        """Takes a message; the one before must be out. Returns whether the next may come at once. With ``more`` it
+        may leave with the next: a write for both, and the peer wakes once."""
         if self._over is not None:
             return False
         size, session = len(data) + _PREFIX.size, self._session
         if size <= session.room and size <= session.largest and size <= _SLICE:
-            self.transport.write(b"".join((session.body(size), _PREFIX.pack(0, len(data)), data)))
+            whole = b"".join((self._before, session.body(size), _PREFIX.pack(0, len(data)), data))
+            if more and not self._paused:
+                self._before = whole
+                return True
+            self._before = b""
+            self.transport.write(whole)
             self._waited_for = self._paused
         else:
             self._rest, self._head = memoryview(data), _PREFIX.pack(0, len(data))
             self._waited_for = not self._push()
+            if self._before:  # nothing of this one may leave yet
+                before, self._before = self._before, b""
+                self.transport.write(before)
         return not self._waited_for
 
     def _push(self) -> bool:
@@ -146,6 +156,7 @@ class Call(asyncio.BufferedProtocol):
                     return False  # the peer has no room
                 first, self._head = session.body(self._open) + self._head, b""
                 self._open -= len(first) - FRAME_HEAD
+                first, self._before = self._before + first, b""
             piece = self._rest[: min(self._open, _SLICE)]
             self._rest = self._rest[len(piece) :]
             self._open -= len(piece)
@@ -197,7 +208,7 @@ class Call(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._rest, self._head, self._open = _NOTHING, b"", 0
+        self._rest, self._head, self._before, self._open = _NOTHING, b"", b"", 0
         self._kept.clear()
         if not self.accepted.done():
             self.accepted.set_exception(how)

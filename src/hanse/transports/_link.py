@@ -48,7 +48,7 @@ from hanse.transports._halves import Halves
 from hanse.transports._hearts import Hearts
 from hanse.transports._large_request import ALIVE_SECONDS, LargeRequest, Traffic
 from hanse.transports._line import Speeds
-from hanse.transports._outbox import PACK_BYTES, Parcel, unpack
+from hanse.transports._outbox import Parcel, unpack
 
 Refusal = Callable[[str, str, str], None]  # (node, what, detail)
 
@@ -437,7 +437,8 @@ class Link:
         self._finish(message.id, "duplicate")
         connection.sent(message.id)
         connection.ignore_id(message.id, reply=True)
-        connection.outbox.signal("ack", message.id, patient=message.body.nbytes < PACK_BYTES and not long)
+        # until it hears of it the peer keeps the reply: one that is not large waits for what is asked next
+        connection.outbox.signal("ack", message.id, patient=message.body.nbytes <= LARGE_BYTES and not long)
 
     def _unwelcome(self, connection: Conduit, id: str) -> None:
         what = self._over.get(id, "wrong id")

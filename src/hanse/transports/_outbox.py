@@ -52,12 +52,15 @@ class Outbox:
     """The queue of one connection. What is put into it leaves at once, unless something else is on its way.
 
     Args:
-        write: takes one write, and returns whether the next may come; if not, :meth:`ready` is called when it may.
+        write: takes one write, and whether another one follows at once where it may; returns whether it may. If not,
+            :meth:`ready` is called when it may.
         broken: called when a message that has begun cannot go on: the connection is of no use.
         pace: when a frame of a large message may leave; None: at once.
     """
 
-    def __init__(self, write: Callable[[bytes], bool], broken: Callable[[str], None], pace: Pace | None = None) -> None:
+    def __init__(
+        self, write: Callable[[bytes, bool], bool], broken: Callable[[str], None], pace: Pace | None = None
+    ) -> None:
         self._write, self._broken, self._pace = write, broken, pace
         self._paced: asyncio.TimerHandle | None = None  # for the next large frame
         self._free, self._sending = True, False
@@ -137,21 +140,23 @@ class Outbox:
     def _send_next(self) -> bool:
         """Returns False where all that is left waits for its pace."""
         # A method of its own, so that nothing of what was sent is held while the outbox is empty.
-        if self._large:
+        small, movers = list[bytes](), list[Callable[[], None]]()
+        if not self._large:
+            small, self._large, movers = self._take()
+        some = bool(small or self._large or movers)
+        if small:
+            self._free = self._out(pack(small), bool(self._large))
+        if self._large and self._free:
             large, self._large = self._large, b""
             self._free = self._out(large)
-            return True
-        small, self._large, movers = self._take()
-        if small:
-            self._free = self._out(pack(small))
         for mover in movers:
             mover()
-        return bool(small or self._large or movers)
+        return some
 
-    def _out(self, data: bytes) -> bool:
+    def _out(self, data: bytes, more: bool = False) -> bool:
         if self._pace is not None:
             self._pace.left(len(data))
-        return self._write(data)
+        return self._write(data, more)
 
     def _may_not_yet(self) -> bool:
         """Whether large messages have to wait now; then they are looked at again in time."""
