@@ -35,16 +35,17 @@ class Observed:
         workspace that it is given to lies in the site's memory."""
         return partial(preparation.design_columns, self.site.table, self.prepared, self.targets.kept)
 
-    def drawn_columns(self, rows: Array) -> Iterator[Array]:
-        """(m,) each column of the design matrix, of these usable rows."""
-        parts = preparation.design_columns(self.site.table, self.prepared, self.targets.at(rows))
+    def drawn_columns(self, rows: Array | None = None) -> Iterator[Array]:
+        """(m,) each column of the design matrix, of these usable rows, or of those for training."""
+        where = self.targets.standing if rows is None else self.targets.at(rows)
+        parts = preparation.design_columns(self.site.table, self.prepared, where)
         return (column for part in parts for column in part.T)
 
     def row_keys(self) -> Array:
         """(n,) what each training row is drawn by (:func:`hanse.learning.sampling.row_keys`); kept."""
         cache, of = self.site.cache, self.targets
         if "row_keys" not in cache:
-            cache["row_keys"] = row_keys(self.drawn_columns(of.train), of.y[of.train])
+            cache["row_keys"] = row_keys(self.drawn_columns(), of.y[of.trained])
         found: Array = cache["row_keys"]
         return found
 
@@ -52,8 +53,7 @@ class Observed:
         """(n,) the training rows in each column of the design matrix that is ``wanted`` (f,) bool; of the others none,
         and they are not looked at."""
         of, agreed, nothing = self.targets, preparation.Agreed.of(self.prepared), np.zeros(0)
-        rows = None if of.kept is None and not len(of.test) else of.at(of.train)
-        place = 0
+        rows, place = of.standing, 0
         for entry in agreed.columns:
             here = range(place, place := place + len(preparation.feature_names([entry], agreed.needs)))
             if not wanted[here.start : here.stop].any():

@@ -210,7 +210,7 @@ def answer(site: Site, ask: Question) -> Contribution:
     rows = Observed.of(site, learner.prepared)
     of = rows.targets
     if "unfit" not in site.cache:  # who is not counted grows no tree either
-        y = of.y[of.train]
+        y = of.y[of.trained]
         finite = np.abs(y).max(initial=0) <= np.finfo(np.float32).max
         site.cache["unfit"] = model.objective.unfit(y) if finite else "one is larger than float32 can hold"
     if site.cache["unfit"]:
@@ -241,7 +241,7 @@ def answer(site: Site, ask: Question) -> Contribution:
         if ask.grows and not sizes:
             found |= _sums(work, nodes, ask.level.apart if ask.level else None)
     site.progress()
-    shown |= {"n": float(len(of.train)), "n_test": float(len(of.test))}
+    shown |= {"n": float(of.size), "n_test": float(len(of.test))}
     return Contribution(Record({}, found), 1.0, sums, shown, Combine.SUM)
 
 
@@ -251,12 +251,12 @@ def _counted(ask: Count, model: Any, rows: Observed) -> Contribution:
         lumps = lumps or lumped(rows.row_keys())  # before bins are in memory
     columns = rows.learned_columns(ask.cells.cells > 0)
     if model.objective.intervals:
-        columns = itertools.chain(columns, [of.y[of.train, 0]])
-    found = {"counts": edges.counts(columns, ask.cells), "rows": np.array([len(of.train)], np.int64)}
-    y = of.y[of.train]
+        columns = itertools.chain(columns, [of.y[of.trained, 0]])
+    found = {"counts": edges.counts(columns, ask.cells), "rows": np.array([of.size], np.int64)}
+    y = of.y[of.trained]
     sums, weight = np.asarray(model.objective.begin(y), np.float64), None
     if of.weight is not None:
-        weight = of.weight[of.train]
+        weight = of.weight[of.trained]
         sums = np.column_stack([sums * weight[:, None], weight]).astype(np.float64)
     if ask.wants == "magnitudes":
         found["magnitudes"] = scales.magnitudes(sums)
@@ -301,18 +301,19 @@ def _begun(work: Workspace, ask: Question, model: Any, rows: Observed) -> dict[s
     """Brings the rows of a round to the roots of its trees, with their gradients and Hessians in units; where these are
     not known, how large they are; before that, what the gradients need of all rows."""
     units, times, of, objective = ask.units, ask.times, rows.targets, model.objective
+    train = of.train
     if times is not None and times.hazard is None:
-        work.begin(objective.outputs, [of.train] * model.trees)
+        work.begin(objective.outputs, [train] * model.trees)
         return _at_risk(work, of, times, ask.weight_unit)
-    of_trees = [of.train] * model.trees
+    of_trees = [train] * model.trees
     if model.subsample < 1:
         keys, share, seed = rows.row_keys(), model.subsample, int(rows.site.config["seed"])
-        first = of.train[drawn(keys, share, seed, ask.round or 0)]
+        first = train[drawn(keys, share, seed, ask.round or 0)]
         of_trees = [first] * model.trees
         for tree in range(model.trees):  # those of several outputs have the same rows
             if place := tree % model.rules.parallel:
-                of_trees[tree] = of.train[drawn(keys, share, seed, f"{ask.round or 0} {place}")]
-    work.begin(objective.outputs, of_trees, of.train, _largest(objective, units, of))
+                of_trees[tree] = train[drawn(keys, share, seed, f"{ask.round or 0} {place}")]
+    work.begin(objective.outputs, of_trees, train, _largest(objective, units, of))
     magnitudes: list[Array] = []
     hazard = None if times is None else times.hazard
 
@@ -327,7 +328,7 @@ def _begun(work: Workspace, ask: Question, model: Any, rows: Observed) -> dict[s
             return
         round_pairs(*both, np.ldexp(1.0, -units), rows, work.pairs)
 
-    at_once(partial(some, part) for part in _parts(of.train))
+    at_once(partial(some, part) for part in _parts(train))
     work.grown = ask.forward.begun if ask.forward else ""
     return {} if units is not None else {"magnitudes": np.sum(magnitudes, axis=0)}
 

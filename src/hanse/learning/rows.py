@@ -280,11 +280,12 @@ def parted(site: Site, kept: Array, y: Array, columns: Sequence[Described]) -> t
 @dataclass(frozen=True, slots=True)
 class Targets:
     """A site's usable rows without their features: targets ``y`` (class indices in as few bytes as hold them) and what
-    each row counts for (``weight_column``; None: 1), the positions among them for ``train`` and ``test``, and how many
-    rows were ``dropped`` for want of a target. ``kept``: which rows of the table they are; None: all."""
+    each row counts for (``weight_column``; None: 1), the positions among them that are ``learned`` from (None: all) and
+    those for ``test``, and how many rows were ``dropped`` for want of a target. ``kept``: which rows of the table they
+    are; None: all."""
 
     y: Array
-    train: Array
+    learned: Array | None
     test: Array
     dropped: int
     weight: Array | None = None
@@ -292,6 +293,26 @@ class Targets:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    @property
+    def train(self) -> Array:
+        """(m,) int32, the positions for training; made anew where these are all."""
+        return np.arange(len(self.y), dtype=np.int32) if self.learned is None else self.learned
+
+    @property
+    def trained(self) -> Array | slice:
+        """The same as an index, with which no copy is made where these are all."""
+        return slice(None) if self.learned is None else self.learned
+
+    @property
+    def size(self) -> int:
+        """How many there are for training, m."""
+        return len(self.y) if self.learned is None else len(self.learned)
+
+    @property
+    def standing(self) -> Array | None:
+        """Where these stand in the table; None: all of its rows are for training."""
+        return self.kept if self.learned is None else self.at(self.learned)
 
     def at(self, rows: Array) -> Array:
         """Where these usable rows stand in the table."""
@@ -324,7 +345,8 @@ def targets(site: Site, prepared: Record) -> Targets:
     some = None if len(kept) == rows else kept
     if y.dtype.kind == "i":  # class indices
         y = y.astype(np.min_scalar_type(max(len(task(prepared).classes) - 1, 0)))
-    made = Targets(y, train.astype(np.int32), test.astype(np.int32), rows - len(kept), weight, some)
+    learned = train.astype(np.int32) if len(test) else None
+    made = Targets(y, learned, test.astype(np.int32), rows - len(kept), weight, some)
     site.cache["targets"] = (key, made)
     return made
 

@@ -39,7 +39,7 @@ _MODEL = "model."
 def _own(site: Site, learned: Record, about: Record) -> Contribution:
     """The arrays of this site's own model; none where it has no training rows."""
     prepared = preparation.unpack(learned)
-    if not len(preparation.targets(site, prepared).train):
+    if not preparation.targets(site, prepared).size:
         return Contribution(Record())
     arrays = alone(site, prepared).arrays
     return Contribution(Record({}, {name: arrays[name] for name in arrays if name.startswith(_MODEL)}))
