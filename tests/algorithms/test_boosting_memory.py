@@ -28,10 +28,15 @@ def made(name: str) -> Column:
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "more", [{}, {"test_fraction": 0.0}, {"test_fraction": 0.0, "model_options": {"subsample": 0.5, "max_depth": 3}}]
+    ("more", "most"),
+    [
+        ({}, 2.1),
+        ({"test_fraction": 0.0}, 1.85),
+        ({"test_fraction": 0.0, "model_options": {"subsample": 0.5, "max_depth": 3}}, 2.3),
+    ],
 )
-def test_a_node_needs_at_most_two_and_a_half_times_its_binned_data(
-    more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def test_a_node_holds_about_twice_its_binned_data(
+    more: dict[str, Any], most: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the first question of the preparation on; what libraries and the allocator keep comes to it
     (``bench/boosting.py`` measures that). Of few rows bins are held twice, and these count as many."""
@@ -56,7 +61,7 @@ def test_a_node_needs_at_most_two_and_a_half_times_its_binned_data(
     finally:
         tracemalloc.stop()
     assert drive.labels.count("train") == 6
-    assert 1.2 < peak / (ROWS * COLUMNS) < 2.5
+    assert 1.2 < peak / (ROWS * COLUMNS) < most
 
 
 def test_what_all_sites_agreed_on_is_taken_in_once_and_not_with_each_tree(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, mean_squared_error, r2_score, roc_auc_score
 
+from hanse.learning import evaluation
 from hanse.learning.evaluation import evaluate, over_sites, report
 from hanse.task import Task
 from hanse.thresholds import BINS, EDGES
@@ -115,3 +117,33 @@ def test_a_broken_prediction_is_no_prediction() -> None:
 def test_spread_ignores_what_sites_do_not_report() -> None:
     assert over_sites(lambda: [{"auc": 0.5}, {"auc": None}, {"auc": "high"}], ["auc"]) == {}
     assert over_sites(lambda: [{"auc": 0.5}, {"auc": 0.7}, {}], ["auc"])["auc"]["sites"] == 2
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("task", [BINARY, THREE, NUMBER])
+def test_rows_that_are_measured_some_at_a_time_add_up(
+    task: Task, weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(3)
+    y, wide = rng.integers(0, len(task.classes) or 9, 100), rng.random((100, 3))
+    prediction = wide / wide.sum(1, keepdims=True) if task is THREE else wide[:, 0]
+    given = prediction, y, task, np.zeros(1), rng.random(100) if weighted else None
+    whole = evaluate(*given)[0]
+    monkeypatch.setattr(evaluation, "_ROWS", 7)
+    found = evaluate(*given)[0]
+    assert list(found) == list(whole)
+    for name, own in found.items():
+        np.testing.assert_allclose(own, whole[name], rtol=1e-12)
+
+
+def test_many_rows_are_measured_in_a_few_bytes_each() -> None:
+    """It took 100 of them."""
+    rows = 1 << 18
+    p = np.random.default_rng(4).random(rows)
+    y = (p > 0.4).astype(np.uint8)
+    tracemalloc.start(1)
+    try:
+        evaluate(p, y, BINARY)
+        assert 0 < tracemalloc.get_traced_memory()[1] < 20 * rows
+    finally:
+        tracemalloc.stop()

@@ -21,6 +21,7 @@ from hanse.kinds import Gathered, Shapes
 from hanse.messages import Array, Json
 from hanse.task import ROWS, Task
 
+_ROWS = 1 << 15  # that are measured at a time, so that what is computed of them stays small
 THRESHOLDS = "thresholds"  # in the record of the step that measured last: counts by predicted probability
 
 
@@ -39,15 +40,19 @@ def evaluate(
         Sums that add over sites, and this site's own metrics (those that are defined). Rows whose
         prediction is not finite count as wrong, and no loss is reported.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        near = np.zeros(max(1, task.of.moments)) if center is None else center
-        if weight is None:
-            sums = task.of.sums(prediction, y, task, near)
-        else:
-            by_weight: Any = task.of.sums
-            if not _weighs(type(task.of)):
-                raise DataError(f"a {task.kind} task is not measured with weights; set test_fraction to 0")
-            sums = {**by_weight(prediction, y, task, near, weight), ROWS: np.array([len(y)], np.float64)}
+    near = np.zeros(max(1, task.of.moments)) if center is None else center
+    if weight is not None and not _weighs(type(task.of)):
+        raise DataError(f"a {task.kind} task is not measured with weights; set test_fraction to 0")
+    of_rows: Any = task.of.sums
+    sums: dict[str, Array] = {}
+    for low in range(0, max(len(y), 1), _ROWS):  # sums of no rows have their shapes, too
+        some = (values[low : low + _ROWS] for values in (prediction, y))
+        more = () if weight is None else (weight[low : low + _ROWS],)
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = of_rows(*some, task, near, *more)
+        sums = {name: own + sums[name] if low else own for name, own in found.items()}
+    if weight is not None:
+        sums[ROWS] = np.array([len(y)], np.float64)
     own = report(sums, task)
     return sums, {k: float(v) for k, v in own.items() if isinstance(v, (int, float)) and math.isfinite(v)}
 
