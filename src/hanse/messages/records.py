@@ -7,7 +7,7 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
 
@@ -54,8 +54,7 @@ class Record:
         return total
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A record with an envelope.
 
     Args:
@@ -68,7 +67,7 @@ class Message:
     kind: str
     id: str
     sender: str = ""
-    body: Record = field(default_factory=Record)
+    body: Record = Record()
 
 
 def envelope(message: Message) -> dict[str, str]:

@@ -53,10 +53,11 @@ class Passage:
     worked: Worked = field(init=False)
     digest: str = field(init=False)  # of the reply
     reply: Message = field(init=False)
+    nbytes: int = field(init=False)  # of the task's arrays
     data: Mapping[str, Json] = field(init=False)  # the task: ``{run, step, exchange, op, combine, bundle, ask}``
 
     def __post_init__(self) -> None:
-        self.data = self.message.body.data
+        self.data, self.nbytes = self.message.body.data, self.message.body.nbytes
 
     def detail(self) -> dict[str, Json]:
         """What the audit log says of the task, whatever becomes of it."""
@@ -65,7 +66,7 @@ class Passage:
             "step": data.get("step"),
             "op": data.get("op"),
             "bundle": str(data.get("bundle"))[:64],
-            "bytes_in": self.message.body.nbytes,
+            "bytes_in": self.nbytes,
         }
         if self.decided:
             found["decided"] = self.decided
@@ -156,7 +157,7 @@ class KnownFacts:
             operation=data["op"],
             combine=data["combine"],
             round=round,
-            bytes=task.message.body.nbytes,
+            bytes=task.nbytes,
             time=now(),
         )
 
@@ -283,7 +284,7 @@ class Reserved:
     name: str = "reserve"
 
     def __call__(self, task: Passage) -> Awaitable[None] | None:
-        if task.message.body.nbytes > _LARGE and self.book.counts(task.facts):
+        if task.nbytes > _LARGE and self.book.counts(task.facts):
             return asyncio.to_thread(self._reserve, task)
         self._reserve(task)
         return None
@@ -422,7 +423,7 @@ class Audited:
         detail = task.detail()
         detail["bytes_out"], detail["weight"] = record.nbytes, record.data.get("weight")
         detail["exchange"], detail["reply"] = task.data["exchange"], task.digest
-        note(self.audit, "task.answered", task.peer, task.data["run"], detail)
+        self.audit.append(task.peer[:200], "task.answered", task.data["run"][:200], detail, sync=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,8 @@ def _together(yes: _Yes, said: Sequence[Decision]) -> Decided:
 
 def _alike(values: tuple[Any, ...], before: tuple[Any, ...]) -> bool:
     """Whether these are the same: a true is equal to a one, and is something else."""
+    if all(map(operator.is_, values, before)):  # of one run nearly always
+        return True
     for value, was in zip(values, before, strict=True):
         if value is was:
             continue

@@ -12,12 +12,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import mmap
+import operator
 import os
 import threading
 import weakref
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,11 +33,13 @@ _WASTE = 4  # reuse memory of at most so many times the size that is needed
 Window = np.ndarray[Any, np.dtype[np.uint8]]  # memory that is looked at: alive as long as any view of it
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
+class _Kept(NamedTuple):
     capacity: int
     fd: int
     mapping: mmap.mmap | None
+
+
+_CAPACITY = operator.attrgetter("capacity")
 
 
 class SharedBuffer:
@@ -138,10 +140,9 @@ class SharedPool:
     def spare(self, nbytes: int) -> SharedBuffer | None:
         """Memory that was used before and fits, if there is any."""
         with self._lock:
-            fitting = [kept for kept in self._free if nbytes <= kept.capacity <= _WASTE * nbytes]
-            if not fitting:
+            kept = min([kept for kept in self._free if nbytes <= kept.capacity <= _WASTE * nbytes], default=None)
+            if kept is None:
                 return None
-            kept = min(fitting, key=lambda kept: kept.capacity)
             self._free.remove(kept)
         return SharedBuffer(nbytes, kept.fd, kept.capacity, self, used=True, mapping=kept.mapping)
 
@@ -167,7 +168,8 @@ class SharedPool:
         """So many bytes more are in use."""
         with self._lock:
             self._in_use += nbytes
-            self._most = max(self._most, self._in_use)
+            if self._in_use > self._most:
+                self._most = self._in_use
 
     def give(self, fd: int, capacity: int, mapping: mmap.mmap | None = None) -> None:
         """Takes memory back, to be used again; the oldest is freed where too much is kept."""
@@ -176,12 +178,13 @@ class SharedPool:
             self._trim()
 
     def _trim(self) -> None:
-        most = _KEPT_BYTES
-        if sum(kept.capacity for kept in self._free) > most:
-            would = available() + sum(kept.capacity for kept in self._free)  # be available, were nothing kept
+        most, kept = _KEPT_BYTES, sum(map(_CAPACITY, self._free))
+        if kept > most:
+            would = available() + kept  # be available, were nothing kept
             most = max(most, min(self._most - self._in_use, would // _SHARE))
-        while len(self._free) > _KEPT or sum(kept.capacity for kept in self._free) > most:
-            os.close(self._free.pop(0).fd)
+        while len(self._free) > _KEPT or kept > most:
+            kept -= (oldest := self._free.pop(0)).capacity
+            os.close(oldest.fd)
 
     def clear(self) -> None:
         """Give all memory that is kept back to the system."""

@@ -104,7 +104,7 @@ class Book:
         self._ahead: dict[int, int] = {}  # of a reservation: the row that is on disk of it
         self._twice = set[str]()  # digests that were reserved while another reservation had them
         self._settled: dict[int, Reservation] = {}  # by the row on disk that says what they used up; not yet entered
-        self._told: dict[str, set[tuple[str, str]]] = {}  # by their digest, the ledgers and accounts of these
+        self._told: dict[str, list[Reservation]] = {}  # these by their digest
         self._used: dict[tuple[str, Account], tuple[Ledger, Json]] = {}  # what they used up
         self._next, self._lines = StepsAhead(), ToldLines(home)
         self._numbers = itertools.count()
@@ -165,7 +165,8 @@ class Book:
         with self._lock:
             paid = self._holds.answered(named, facts.run)
             if named in self._told:
-                paid = paid | self._told[named]
+                told = [charge for one in self._told[named] for charge in one.charges.items()]
+                paid = paid | {(name, account.name) for name, (account, _) in told}
             for name, (ledger, account) in accounts.items():
                 if (name, account.name) in paid and name not in self._by_release:
                     continue
@@ -462,18 +463,18 @@ class Book:
 
     def _as_booked(self, reservation: Reservation, spent: Mapping[str, Json] | None) -> bool:
         """Whether an answer used up just what was booked ahead of it, and nobody else was told it meanwhile."""
-        if reservation.digest in self._twice:
-            return False
-        for name, (_, most) in reservation.charges.items():
-            if name not in self._known or name in self._by_release or (spent and spent.get(name, most) != most):
-                return False
-        return True
+        charges = reservation.charges
+        return (
+            reservation.digest not in self._twice
+            and charges.keys() <= self._known.keys()
+            and self._by_release.isdisjoint(charges)
+            and (not spent or all(spent.get(name, most) == most for name, (_, most) in charges.items()))
+        )
 
     def _enter_later(self, row: int, reservation: Reservation) -> None:
         self._settled[row] = reservation
-        told = self._told.setdefault(reservation.digest, set())
+        self._told.setdefault(reservation.digest, []).append(reservation)
         for name, (account, most) in reservation.charges.items():
-            told.add((name, account.name))
             before = self._used.get((name, account))
             self._used[name, account] = (self._known[name], most if before is None else before[0].add(before[1], most))
 

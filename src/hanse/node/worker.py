@@ -226,7 +226,7 @@ class Worker:
     def known(self, sha256: str) -> dict[str, Json] | None:
         """What :meth:`learn` gives, where the worker that is there now has checked the bundle already."""
         process = self._process
-        return process.known.get(sha256) if process is not None and process.alive else None
+        return process.known.get(sha256) if process is not None and not process.why else None
 
     async def learn(self, text: str, sha256: str, again: bool = True) -> dict[str, Json]:
         """Lets the worker check the bundle's code against its own; returns the facts for the rules.
@@ -355,7 +355,9 @@ class Worker:
         mine = True
         process: _Process | None = None
         try:
-            process = await self._ready()
+            process = self._process
+            if process is None or process.why:
+                process = await self._ready()
             raw, fds = pack(process)
             process.progress, self.busy = progress, run
             self._deadline = time.monotonic() + self.limits.task_seconds

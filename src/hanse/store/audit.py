@@ -19,7 +19,6 @@ import hashlib
 import itertools
 import json
 import logging
-import math
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -111,7 +110,7 @@ class AuditLog:
         ``audit.recovered`` says so. Raises ``ConfigError`` if ``detail`` is not JSON, ``Tampered``
         if the log became shorter or its last line is not an entry.
         """
-        plain = _plain(detail)
+        written = _written(detail)
         if not (isinstance(actor, str) and isinstance(action, str) and isinstance(subject, str)):
             raise ConfigError("actor, action and subject of an audit entry must be text")
         with self._lock:
@@ -121,7 +120,7 @@ class AuditLog:
             try:
                 if size != self._end or not size:
                     self._catch_up(size)
-                entry = self._write(actor, action, subject, plain)
+                entry = self._write(actor, action, subject, written)
                 if self._sync if sync is None else sync:
                     os.fdatasync(self._fd)
                 # After the log and never before it: a head that is ahead means lost entries.
@@ -168,7 +167,7 @@ class AuditLog:
                 if upto is None:
                     return 0
                 detail: dict[str, Json] = {"first": first, "last": upto.seq, "hash": upto.hash, "days": days}
-                entry = self._write(actor, CUT, self.path.name, _plain(detail))
+                entry = self._write(actor, CUT, self.path.name, _written(detail))
                 os.fdatasync(self._fd)
                 os.pwrite(self._head_fd, _head_text(entry.seq, entry.hash), 0)
                 write_whole(self.path, self._pieces(offset))
@@ -251,7 +250,7 @@ class AuditLog:
             if torn:
                 detail["torn_sha256"] = hashlib.sha256(torn).hexdigest()
                 detail["torn_text"] = torn[:1000].decode("utf-8", "replace")
-            self._write("hanse", "audit.recovered", self.path.name, _plain(detail))
+            self._write("hanse", "audit.recovered", self.path.name, _written(detail))
 
     def _last_line(self, size: int, since: int) -> tuple[int, bytes]:
         """Where the last whole line ends, and that line; (``since``, b"") if there is none after that."""
@@ -267,12 +266,12 @@ class AuditLog:
                 return since, b""
             window *= 4
 
-    def _write(self, actor: str, action: str, subject: str, detail: Mapping[str, Json]) -> Entry:
+    def _write(self, actor: str, action: str, subject: str, detail: _Detail) -> Entry:
         seq, previous, now = self._seq + 1, self._hash, self._now()
         # As line_of has it. A gate waits for each line, with caches that others have filled, so what counts is how much
         # different code runs for it
         text = (
-            f'{{"action":{quoted(action)},"actor":{quoted(actor)},"detail":{flat(detail) or _canonical(detail)},'
+            f'{{"action":{quoted(action)},"actor":{quoted(actor)},"detail":{detail.text},'
             f'"previous":"{previous}","seq":{seq},"subject":{quoted(subject)},"time":"{now}"'
         )
         hashed = _SHA256.copy()
@@ -285,7 +284,7 @@ class AuditLog:
             said = f"only {done} of {len(line)} bytes fitted into the audit log; is the disk full?"
             raise OSError(errno.ENOSPC, said, str(self.path))
         self._end, self._seq, self._hash = self._end + done, seq, digest
-        return Entry(seq, now, actor, action, subject, detail, previous, digest)
+        return Entry(seq, now, actor, action, subject, detail.plain, previous, digest)
 
     def _now(self) -> str:
         """The time, as ``isoformat`` has it, of which all but the seconds is written once a minute."""
@@ -407,28 +406,28 @@ class AuditLog:
                 yield line.removesuffix(b"\n"), line.endswith(b"\n")
 
 
-def _plain(detail: Mapping[str, Json] | None) -> dict[str, Json]:
-    """As it will be read back, so that the hash fits later (keys are text, tuples are lists)."""
+class _Detail(NamedTuple):
+    """As it will be read back, so that the hash fits later (keys are text, tuples are lists), and as it is written."""
+
+    plain: dict[str, Json]
+    text: str
+
+
+def _written(detail: Mapping[str, Json] | None) -> _Detail:
     if not detail:
-        return {}
-    for key, value in detail.items():
-        kind = type(value)
-        if type(key) is not str or not (
-            kind is str
-            or kind is bool
-            or value is None
-            or (kind is int and value.bit_length() < 64)
-            or (kind is float and math.isfinite(value))  # JSON writes as many digits as give the same number again
-        ):
-            break  # JSON may not give it back as it is
-    else:
-        return dict(detail)
+        return _Detail({}, "{}")
+    try:
+        text = flat(detail)
+    except (TypeError, ValueError):  # names that are no text; a number that JSON does not have
+        text = None
+    if text is not None:
+        return _Detail(dict(detail), text)
     try:
         plain = json.loads(json.dumps(dict(detail), allow_nan=False))
+        assert isinstance(plain, dict)
+        return _Detail(plain, _canonical(plain))
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"the detail of an audit entry must be JSON: {error}") from None
-    assert isinstance(plain, dict)
-    return plain
 
 
 _canonical = writer(sort_keys=True, ensure_ascii=True)

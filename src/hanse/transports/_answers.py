@@ -103,7 +103,7 @@ class Answers:
         answer = _Answer(mark, connection, long=long)
         answer.edition, answer.head = connection.assembler.edition, connection.assembler.head
         self._answers[request.id] = answer
-        answer.task = asyncio.create_task(self._answer(answer, request))
+        answer.task = connection.ended.get_loop().create_task(self._answer(answer, request))
 
     def knows(self, id: str, edition: int, head: str) -> bool:
         """Whether this very request came in on an earlier connection, wholly."""
@@ -138,12 +138,14 @@ class Answers:
         try:
             heart = self._hearts.at_work(lambda: self._alive(answer, id))
             try:
-                body = await self.handler(self.peer, request, heart.beat)
+                reply = await self.handler(self.peer, request, heart.beat)
             finally:
                 self._hearts.open.discard(heart)
-            reply = Message("error" if body.kind == "error" else "reply", id, self.me, body.body)
-            if reply.body.nbytes > self._limit:
-                raise TooLarge(f"a reply of {reply.body.nbytes} bytes is over the limit of {self._limit}")
+            if reply[:3] != ("reply", id, self.me):
+                reply = Message("error" if reply.kind == "error" else "reply", id, self.me, reply.body)
+            nbytes = reply.body.nbytes
+            if nbytes > self._limit:
+                raise TooLarge(f"a reply of {nbytes} bytes is over the limit of {self._limit}")
         except asyncio.CancelledError:
             if self._answers.get(id) is not answer:
                 raise  # the peer does not want it any more

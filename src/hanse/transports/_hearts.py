@@ -16,6 +16,7 @@ class Hearts:
     def __init__(self, period: float) -> None:
         self.period = period
         self.open: set[Heart] = set()
+        self.loop: asyncio.AbstractEventLoop | None = None  # in which they beat
         self._timer: asyncio.TimerHandle | None = None
 
     def at_work(self, send: Callable[[], None]) -> Heart:
@@ -32,7 +33,8 @@ class Hearts:
             heart.send()
 
     def _wait(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._tick)
+        self.loop = asyncio.get_running_loop()
+        self._timer = self.loop.call_later(seconds, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
@@ -49,11 +51,10 @@ class Hearts:
 class Heart:
     """Of one answer: ``beat`` says, from any thread, that the work goes on."""
 
-    __slots__ = ("_hearts", "_loop", "_sent", "due", "send")
+    __slots__ = ("_hearts", "_sent", "due", "send")
 
     def __init__(self, hearts: Hearts, send: Callable[[], None]) -> None:
         self._hearts, self.send = hearts, send
-        self._loop = asyncio.get_running_loop()
         self._sent = time.monotonic()  # the request itself has just moved
         self.due = self._sent + hearts.period
 
@@ -61,4 +62,5 @@ class Heart:
         now = time.monotonic()
         if now - self._sent >= _GAP * self._hearts.period:
             self._sent = now
-            self._loop.call_soon_threadsafe(self._hearts.beat, self)
+            assert self._hearts.loop is not None
+            self._hearts.loop.call_soon_threadsafe(self._hearts.beat, self)
