@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import pytest
 import xgboost
 
-from hanse.boosting import compiled, growing, scales, workspace
+from hanse.boosting import compiled, growing, packed, scales, splits, workspace
 from hanse.boosting.binning import Binning
 from hanse.boosting.constraints import Constraints
 from hanse.boosting.growing import Rules, Shape, Splits
 from hanse.boosting.objective import chosen
+from hanse.boosting.packed import Sums
 from hanse.boosting.splits import Penalty
 from hanse.boosting.trees import Trees, fault, join, margins, none
 from hanse.boosting.workspace import Workspace
@@ -34,9 +37,16 @@ def data(n: int, seed: int) -> tuple[Matrix, Matrix]:
 
 
 def boost(
-    X: Matrix, y: Matrix, task: Task, rounds: int, rules: Rules, categories: Matrix | None = None
+    X: Matrix,
+    y: Matrix,
+    task: Task,
+    rounds: int,
+    rules: Rules,
+    categories: Matrix | None = None,
+    coarser: int = 0,
+    told: Callable[[Matrix], Sums] = Sums.of,
 ) -> tuple[Trees, Matrix]:
-    """Boosting in one place: the loop of the algorithm without its exchanges."""
+    """Boosting in one place: the loop of the algorithm without its exchanges, in units so many bits coarser."""
     objective = chosen(task, {})
     edges = [np.unique(column[~np.isnan(column)]).astype(np.float32)[1:] for column in X.T]
     bins, rows = Binning.of(edges, categories), np.arange(len(X), dtype=np.int32)
@@ -44,14 +54,14 @@ def boost(
     work, grown = Workspace(lambda: [X], len(X), bins, objective.margin(base)), none()
     for round in range(rounds):
         both = np.stack(objective.gradients(work.margins, y), axis=2)
-        units = scales.settled(scales.magnitudes(both.reshape(len(y), -1))).reshape(-1, 2)
+        units = scales.settled(scales.magnitudes(both.reshape(len(y), -1))).reshape(-1, 2) + coarser
         pairs = scales.whole(both, units).astype(np.int32)
         work.begin(objective.outputs, [rows] * objective.outputs)
         work.pairs[:] = pairs.transpose(1, 0, 2)
         now, worth = growing.roots(objective.outputs, bins), np.ldexp(1.0, units)
         while not now.done:
             work.split(now.splits, "")
-            now = growing.grown(now, work.histograms(now.built), worth, bins, rules, round)
+            now = growing.grown(now, told(work.histograms(now.built)), worth, bins, rules, round)
         trees, home = growing.finished(now, worth, bins, rules)
         work.split(now.splits, "")
         work.add_leaves(trees.value[home])
@@ -92,6 +102,48 @@ def test_trees_are_those_of_xgboost(kind: str, shape: dict[str, Any], penalty: d
     # where weights are bounded, gains are often equal but for rounding, which is float32 there
     assert apart.mean() <= (0.05 if "max_delta_step" in penalty else 0)
     assert abs(len(booster.trees_to_dataframe()) - int(grown.size.sum())) <= 8 * int(apart.any())
+
+
+def _as_one_number(sums: Matrix) -> Sums:
+    """But for some bins that are told apart, in whose place stands what counts for nothing."""
+    apart = np.array([1, 7, sums.shape[1] - 1], np.int32)
+    bins = packed.packed(sums)
+    bins[:, apart] = -1
+    return Sums.of(bins, np.ascontiguousarray(sums[:, apart]), apart)
+
+
+@pytest.mark.parametrize("way", [Sums.of, _as_one_number])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_compiled_loop_grows_what_numpy_grows(
+    shape: dict[str, Any], way: Callable[[Matrix], Sums], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of sums that come as two numbers a bin or as one, whatever of them is kept for the nodes below."""
+    X, score = data(1000, 6)
+    y, task, found = np.digitize(score, [-1, 1]), Task("multiclass", tuple("vwxyz"), ("a", "b", "c")), []
+    for quick in (False, True):
+        monkeypatch.setattr(splits, "worthwhile", lambda numbers, quick=quick: quick)
+        rules = Rules(Penalty(gamma=0.5), Shape(**shape), Constraints(bynode=0.8), parallel=1)
+        found.append(boost(X, y, task, 3, rules, coarser=18, told=way))
+    (plain, margins_of_plain), (fast, margins_of_fast) = found
+    assert (margins_of_plain == margins_of_fast).all()
+    assert all(np.array_equal(getattr(plain, f.name), getattr(fast, f.name)) for f in fields(Trees))
+    assert plain.size.sum() > 9
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_sums_that_cannot_be_those_of_rows_grow_nothing(quick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody sees what single sites send, it is the sum of all that is looked at."""
+    monkeypatch.setattr(splits, "worthwhile", lambda numbers: quick)
+    bins, worth = Binning.of([np.float32([0, 1]), np.float32([0])]), np.ones((1, 2))
+    sums, rules = np.array([[[-9, 20], [2, 9], [9, 20], [0, 0], [-9, 20], [11, 29], [0, 0]]]), Rules()
+    begun = growing.roots(1, bins)
+    with pytest.raises(splits.Impossible, match="do not add up"):
+        growing.grown(begun, Sums.of(sums + np.eye(7, dtype=np.int64)[:1, :, None]), worth, bins, rules, 0)
+    now = growing.grown(begun, Sums.of(sums), worth, bins, rules, 0)
+    assert len(now.held) == len(now.built) == 1
+    growing.grown(now, Sums.of(sums), worth, bins, rules, 0)
+    with pytest.raises(splits.Impossible, match="more than those above"):
+        growing.grown(now, Sums.of(sums * 2), worth, bins, rules, 0)
 
 
 def test_a_row_alone_gives_a_leaf() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hanse.boosting import compiled, packed, sound
+from hanse.boosting.packed import Sums
 
 Matrix = np.ndarray[Any, Any]
 LARGEST = 1 << 10, 1 << 9
@@ -34,7 +35,7 @@ class Site:
         own = np.ascontiguousarray(self.sums[:, self.apart])
         if self.one:
             sums[:, self.apart] = -1  # nobody looks at what stands there
-        return sound.fault(sums, own, self.apart, self.rows, self.starts, LARGEST, fullest)
+        return sound.fault(Sums.of(sums, own, self.apart), self.rows, self.starts, LARGEST, fullest)
 
 
 @pytest.fixture(params=[False, True], ids=["numpy", "compiled"])

@@ -113,5 +113,6 @@ def test_a_coordinator_without_numba_searches_all_the_same(monkeypatch: pytest.M
     monkeypatch.setattr(compiled, "installed", lambda: False)
     monkeypatch.delitem(sys.modules, "numba")
     monkeypatch.setattr(splits, "best_by_numbers", None)
+    monkeypatch.setattr(splits, "best_of_pairs", None)
     assert not compiled.worthwhile(1 << 30)
     assert same(found, best(sums, unit, bins, Penalty()))

@@ -35,8 +35,10 @@ from hanse.algorithms import _boosting_counts, _boosting_leaves, _boosting_shap,
 from hanse.algorithms._boosting_leaves import Leaves
 from hanse.algorithms._boosting_site import Blank, Forward, Level, Question, Residuals, Times, adapter_of, answer
 from hanse.algorithms._boosting_state import State
-from hanse.boosting import growing, objective, packed, quantiles, scales, sound
+from hanse.boosting import growing, objective, quantiles, scales, sound
 from hanse.boosting.growing import Growing, Splits
+from hanse.boosting.packed import Sums
+from hanse.boosting.splits import Impossible
 from hanse.boosting.trees import Trees, join, none
 from hanse.codec import encode
 from hanse.config import RunConfig
@@ -335,17 +337,13 @@ class ExactBoosting:
             raise RunFailed("the units of gradients and Hessians are not settled")
         rules, bins = state.rules, state.bins
         worth = np.repeat(np.ldexp(1.0, state.units), rules.parallel, axis=0)
-        found = gathered.sum()
-        sums = found["histograms"]
-        if sums.ndim == 2:
-            sums = packed.unpacked(sums)
-            if "apart" in found:
-                sums[:, state.counting.apart] = found["apart"]
-        if wrong := growing.inconsistent(before, sums, bins):
-            raise Unusable({a.node: f"the sums of all sites {wrong}" for a in gathered.answers})
+        sums = _sums(gathered.sum(), _boosting_state.apart(state))
         first = state.growing is None
         stamp = state.grown if first else _stamp(state.grown, before.splits)
-        now = growing.grown(before, sums, worth, bins, rules, state.schedule.round)
+        try:
+            now = growing.grown(before, sums, worth, bins, rules, state.schedule.round)
+        except Impossible as wrong:
+            raise Unusable({a.node: f"the sums of all sites {wrong}" for a in gathered.answers}) from None
         state = replace(state, growing=now, grown=stamp)
         if not now.done:
             return state if first else replace(state, schedule=state.schedule.noted(None))
@@ -476,10 +474,12 @@ def _fault(
     """
     if "histograms" not in arrays:
         return scales.below(arrays, ("ranks", "at_risk", "happened", "magnitudes"))
-    sums = np.asarray(arrays["histograms"])
-    own = np.asarray(arrays["apart"]) if "apart" in arrays else np.zeros((len(sums), 0, 2), np.int64)
-    some = np.zeros(0, np.int32) if apart is None else apart
-    return sound.fault(sums, own, some, np.asarray(arrays["rows"]), starts, largest, fullest)
+    return sound.fault(_sums(arrays, apart), np.asarray(arrays["rows"]), starts, largest, fullest)
+
+
+def _sums(arrays: Mapping[str, Array], apart: Array | None) -> Sums:
+    own = np.asarray(arrays["apart"]) if "apart" in arrays else None
+    return Sums.of(np.asarray(arrays["histograms"]), own, apart)
 
 
 def _odd(state: State) -> list[str]:

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from hanse.boosting._vectors import known_to_numba
 from hanse.errors import ConfigError
@@ -27,6 +27,7 @@ _lock = threading.Lock()
 _pool: list[ThreadPoolExecutor] = []
 _loader: list[threading.Thread] = []
 _first: list[Callable[[], None]] = []
+_parts: list[Callable[..., Any]] = []
 _MOST_ALONE = 63  # calls
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.clear)  # its threads are not there, and would be waited for
@@ -53,12 +54,23 @@ class compiled:
         return self._made(*arguments)
 
 
+P = TypeVar("P", bound=Callable[..., Any])
+
+
+def part(plain: P) -> P:
+    """A function that compiled ones call."""
+    _parts.append(plain)
+    return plain
+
+
 def _compile(plain: Callable[..., Any]) -> Any:
     try:
         import numba
     except ImportError:
         raise ConfigError("numba is not installed here, which boosting needs; pip install 'hanse[xgboost]'") from None
     known_to_numba()
+    while _parts:
+        numba.extending.register_jitable(_parts.pop())
     try:
         return numba.njit(nogil=True, cache=True)(plain)
     except RuntimeError:  # there is no directory that it could keep the result in

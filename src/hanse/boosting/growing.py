@@ -13,21 +13,23 @@ there may be leaves. What it does not come to is no part of the tree. (All of it
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Literal
 
 import numpy as np
 
 from hanse.boosting.binning import Binning
 from hanse.boosting.constraints import Constraints, Step
-from hanse.boosting.splits import Best, Bounds, Penalty, best, bit_bytes
+from hanse.boosting.packed import Sums
+from hanse.boosting.splits import Best, Bounds, Impossible, Penalty, best, best_below, bit_bytes, finds_below
 from hanse.boosting.trees import LEAF, Trees
 from hanse.codec import ArrayOf
 from hanse.messages import Array
 
-_Whole = Annotated[Array, ArrayOf("int32", "nodes")]
-_Real = Annotated[Array, ArrayOf("float64", "nodes")]
-_Sum = Annotated[Array, ArrayOf("int64", "nodes")]
+_WHOLE = _GROUP, _DEPTH, _LEFT, _ABOVE, _GRADIENT, _HESSIAN, _FEATURE, _BIN, _DEFAULT_LEFT, *_ = range(11)
+_REAL = _WEIGHT, _LOWER, _UPPER, _GAIN = range(4)
+_SUMS, _LEFT_SUMS = slice(_GRADIENT, _HESSIAN + 1), slice(_DEFAULT_LEFT + 1, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,36 +72,61 @@ class Splits:
 
 @dataclass(frozen=True, slots=True)
 class TreeNodes:
-    """All nodes so far.
+    """All nodes so far, in two tables: a level is a few calls then. What a row of them says has a name below.
 
     Args:
-        group, depth: the place of its tree among all that grow; edges to its root.
-        left: its left child, the right one is the next; ``LEAF`` where it is not opened.
-        gradient, hessian: sums of its rows, in units of their scales.
-        weight: what it adds as a leaf, before shrinkage.
-        lower, upper: bounds of the weights of its parts.
-        gain: of its best split; 0 where it has none.
-        feature, bin, default_left, left_gradient, left_hessian: that split (:class:`hanse.boosting.splits.Best`).
+        whole: whole numbers of each node: also the sums of its rows, its best split and the sums of the left part
+            (:class:`hanse.boosting.splits.Best`), in units of their scales.
+        real: others; also bounds of the weights of its parts.
+        right: bits of the categories that go right at its best split.
     """
 
-    group: _Whole
-    depth: _Whole
-    left: _Whole
-    gradient: _Sum
-    hessian: _Sum
-    weight: _Real
-    lower: _Real
-    upper: _Real
-    gain: _Real
-    feature: _Whole
-    bin: _Whole
-    default_left: Annotated[Array, ArrayOf("uint8", "nodes")]
-    left_gradient: _Sum
-    left_hessian: _Sum
+    whole: Annotated[Array, ArrayOf("int64", 11, "nodes")]
+    real: Annotated[Array, ArrayOf("float64", 4, "nodes")]
     right: Annotated[Array, ArrayOf("uint8", "nodes", None)]
 
+    @property
+    def group(self) -> Array:
+        """The place of its tree among all that grow."""
+        return np.asarray(self.whole[_GROUP])
 
-@dataclass(frozen=True, slots=True)
+    @property
+    def depth(self) -> Array:
+        """Edges to its root."""
+        return np.asarray(self.whole[_DEPTH])
+
+    @property
+    def left(self) -> Array:
+        """Its left child, the right one is the next; ``LEAF`` where it is not opened."""
+        return np.asarray(self.whole[_LEFT])
+
+    @property
+    def above(self) -> Array:
+        """Its parent; of a root -1."""
+        return np.asarray(self.whole[_ABOVE])
+
+    @property
+    def hessian(self) -> Array:
+        """The sum of the Hessians of its rows."""
+        return np.asarray(self.whole[_HESSIAN])
+
+    @property
+    def feature(self) -> Array:
+        """The column of its best split."""
+        return np.asarray(self.whole[_FEATURE])
+
+    @property
+    def weight(self) -> Array:
+        """What it adds as a leaf, before shrinkage."""
+        return np.asarray(self.real[_WEIGHT])
+
+    @property
+    def gain(self) -> Array:
+        """Of its best split; 0 where it has none."""
+        return np.asarray(self.real[_GAIN])
+
+
+@dataclass(frozen=True)  # without slots, as its splits are kept with it
 class Growing:
     """Trees that grow.
 
@@ -116,7 +143,7 @@ class Growing:
     held: Annotated[Array, ArrayOf("int32", "held")]
     histograms: Annotated[Array, ArrayOf("int64", "held", None, 2)]
 
-    @property
+    @cached_property
     def splits(self) -> Splits:
         """What the sites have to be told."""
         return self._splits(self.opened)
@@ -127,8 +154,9 @@ class Growing:
         return self._splits(np.flatnonzero(self.nodes.left != LEAF).astype(np.int32))
 
     def _splits(self, at: Array) -> Splits:
-        nodes = self.nodes
-        return Splits(at, nodes.left[at], nodes.feature[at], nodes.bin[at], nodes.default_left[at], nodes.right[at])
+        of = self.nodes.whole.take(at, axis=1)
+        left, feature, bin = of[[_LEFT, _FEATURE, _BIN]].astype(np.int32)
+        return Splits(at, left, feature, bin, of[_DEFAULT_LEFT].astype(np.uint8), self.nodes.right[at])
 
     @property
     def done(self) -> bool:
@@ -138,52 +166,54 @@ class Growing:
 
 def roots(trees: int, bins: Binning) -> Growing:
     """Before anything is known of the rows: as many trees as there are outputs, or a multiple."""
-    nodes = _new(np.arange(trees), 0, np.zeros(trees), np.zeros(trees), bit_bytes(bins))
+    nodes = _new(trees, bit_bytes(bins))
+    nodes.whole[_GROUP], nodes.whole[_ABOVE] = np.arange(trees), -1
     none = np.zeros(0, np.int32)
     return Growing(nodes, np.arange(trees, dtype=np.int32), none, none, np.zeros((0, 0, 2), np.int64))
 
 
-def inconsistent(growing: Growing, sums: Array, bins: Binning) -> str:
-    """Why the histograms that were asked for cannot be those of any rows, or no parts of those above; "" if they can:
-    all columns have the same sums, and no Hessian that is left is below 0."""
-    totals = np.add.reduceat(sums, bins.starts[:-1], axis=1) if len(bins.count) else sums[:, :0]
-    if (totals != totals[:, :1]).any():
-        return "do not add up: those over the bins of one column are not those of another"
-    nodes = growing.nodes
-    if nodes.depth[growing.built].any():
-        over = _above(growing)
-        if any((growing.histograms[i, :, 1] < own[:, 1]).any() for i, own in zip(over, sums, strict=True)):
-            return "are more than those above"
-    return ""
-
-
-def grown(growing: Growing, sums: Array, scales: Array, bins: Binning, rules: Rules, round: int) -> Growing:
+def grown(growing: Growing, sums: Sums, scales: Array, bins: Binning, rules: Rules, round: int) -> Growing:
     """With the histograms that were asked for.
 
     Args:
-        sums: (built, bins, 2) int64.
+        sums: those of the nodes that are ``built``.
         scales: (trees, 2) float64.
         round: for what is drawn.
+
+    Raises:
+        Impossible: they cannot be sums of rows, or not of some of those above.
     """
-    nodes, let_go = growing.nodes, np.zeros(0, np.int32)
-    if nodes.depth[growing.built].any():
-        fresh, histograms = _with_siblings(growing, sums)
-        let_go = _parents(nodes)[growing.built]
+    nodes, built, penalty = growing.nodes, growing.built.astype(np.int64), rules.penalty
+    begins = built[0] < len(scales)  # with the roots; later each has a sibling, which stands beside it
+    side = np.zeros(len(built), np.int64) if begins else (built - len(scales)) & 1
+    fresh = built if begins else np.stack([built - side, built - side + 1], axis=1).reshape(-1)
+    places = side + np.arange(len(built)) * (1 if begins else 2)
+    let_go = nodes.above[built[:0] if begins else built]
+    above = np.searchsorted(growing.held, let_go)
+    parents = np.ones(len(fresh), bool)  # that they may become
+    if rules.shape.max_depth:
+        parents = nodes.depth[fresh] + 1 < rules.shape.max_depth
+    worth, quick = scales[nodes.group[fresh]], rules.constraints.monotone is None
+    if quick and finds_below(len(fresh), bins, penalty):
+        allowed, _ = _limited(nodes, fresh, len(bins.count), rules.constraints, round)
+        of = growing.histograms, above, places, parents
+        found, histograms, totals = best_below(sums, *of, worth, bins, penalty, allowed)
+        nodes = _known(nodes, fresh, found, totals if begins else None, worth, penalty)
     else:
-        fresh, histograms = growing.built, sums
-        total = sums[:, : bins.starts[1]].sum(axis=1) if len(bins.count) else np.zeros((len(sums), 2), np.int64)
-        weight = rules.penalty.weight(total[:, 0] * scales[:, 0], total[:, 1] * scales[:, 1])
-        nodes = replace(nodes, gradient=total[:, 0], hessian=total[:, 1], weight=weight)
-    allowed, bounds = _limited(nodes, fresh, len(bins.count), rules.constraints, round)
-    nodes = _known(nodes, fresh, best(histograms, scales[nodes.group[fresh]], bins, rules.penalty, allowed, bounds))
-    useful = nodes.gain[fresh] > 0
+        histograms, totals = _whole(sums.unpacked(), growing.histograms, above, places, len(fresh), bins)
+        if begins:
+            nodes = _known(nodes, fresh, Best.none(len(fresh), bins), totals, worth, penalty)
+        allowed, bounds = _limited(nodes, fresh, len(bins.count), rules.constraints, round)
+        found = best(histograms, worth, bins, penalty, allowed, bounds)
+        nodes = _known(nodes, fresh, found, None, worth, penalty)
+        histograms = histograms if parents.all() else histograms[parents]
     nodes, opened, built = _opened(nodes, scales, rules)
     needed = nodes.left == LEAF
-    needed[_parents(nodes)[built]] = True
-    own = useful & needed[fresh]
+    needed[nodes.above[built]] = True
+    own = (needed[fresh] & (found.gain > 0))[parents]
     needed[let_go] = False
     kept = needed[growing.held]
-    held = np.concatenate([growing.held[kept], fresh[own]]).astype(np.int32)
+    held = np.concatenate([growing.held[kept], fresh[parents][own]]).astype(np.int32)
     return Growing(nodes, built, opened, held, _those(growing.histograms, kept, histograms, own))
 
 
@@ -192,18 +222,17 @@ def finished(growing: Growing, scales: Array, bins: Binning, rules: Rules) -> tu
     opened."""
     nodes = growing.nodes
     taken = np.zeros(len(nodes.group), bool)
-    for output in range(len(scales)):
-        taken[_policy(nodes, output, rules.shape)[0]] = True
+    taken[_policy(nodes, len(scales), rules.shape)[0]] = True
     weight = nodes.weight.astype(np.float32)
     value = weight * np.float32(rules.learning_rate / rules.parallel)
-    inside = np.zeros(len(taken), bool)  # part of the tree
-    inside[nodes.depth == 0] = True
-    home = np.arange(len(taken))
-    for node in np.flatnonzero(nodes.left != LEAF):  # parents come before their children
-        for child in (int(nodes.left[node]), int(nodes.left[node]) + 1):
-            inside[child] = inside[node] and taken[node]
-            if not inside[child]:
-                home[child] = home[node]
+    inside = np.ones(len(taken), bool)  # part of the tree
+    home, left = np.arange(len(taken)), nodes.left
+    if not taken[left != LEAF].all():  # some were opened that the policy did not come to
+        for node in np.flatnonzero(left != LEAF).tolist():  # parents come before their children
+            children = slice(left[node], left[node] + 2)
+            inside[children] = inside[node] and taken[node]
+            if not inside[children.start]:
+                home[children] = home[node]
     order = np.flatnonzero(inside)
     order = order[np.argsort(nodes.group[order], kind="stable")]
     group = nodes.group[order]
@@ -215,16 +244,17 @@ def finished(growing: Growing, scales: Array, bins: Binning, rules: Rules) -> tu
     split = taken[order]
     left = np.where(split, local[nodes.left[order]], LEAF).astype(np.int32)
     grouped = split & (bins.categories[nodes.feature[order]] > 0) if len(bins.count) else split
-    threshold = np.where(grouped, 0, bins.thresholds(nodes.feature[order], nodes.bin[order])) if split.any() else value
+    feature, bin, default_left = nodes.whole[_FEATURE : _DEFAULT_LEFT + 1, order]
+    threshold = np.where(grouped, 0, bins.thresholds(feature, bin)) if split.any() else value
     listed = np.unpackbits(nodes.right[order], axis=1).astype(bool) & grouped[:, None]
     trees = Trees(
         size=size,
         group=np.arange(len(scales), dtype=np.int32) // np.int32(rules.parallel),
         left=left,
         right=np.where(split, left + 1, LEAF).astype(np.int32),
-        feature=np.where(split, nodes.feature[order], 0).astype(np.int32),
+        feature=np.where(split, feature, 0).astype(np.int32),
         value=np.where(split, threshold, value[order]).astype(np.float32),
-        default_left=np.where(split, nodes.default_left[order], 0).astype(np.uint8),
+        default_left=np.where(split, default_left, 0).astype(np.uint8),
         gain=np.where(split, nodes.gain[order], 0).astype(np.float32),
         cover=(nodes.hessian[order] * scales[group, 1]).astype(np.float32),
         weight=weight[order],
@@ -237,53 +267,31 @@ def finished(growing: Growing, scales: Array, bins: Binning, rules: Rules) -> tu
 # ---------------------------------------------------------------- parts
 
 
-def _new(group: Array, depth: Array | int, gradient: Array, hessian: Array, wide: int) -> TreeNodes:
-    m = len(group)
-    whole, sums = np.zeros(m, np.int32), np.zeros(m, np.int64)
-    return TreeNodes(
-        np.asarray(group, np.int32),
-        np.zeros(m, np.int32) + np.asarray(depth, np.int32),
-        np.full(m, LEAF, np.int32),
-        np.asarray(gradient, np.int64),
-        np.asarray(hessian, np.int64),
-        np.zeros(m),
-        np.full(m, -np.inf),
-        np.full(m, np.inf),
-        np.zeros(m),
-        whole,
-        whole,
-        np.zeros(m, np.uint8),
-        sums,
-        sums,
-        np.zeros((m, wide), np.uint8),
-    )
+def _new(count: int, wide: int) -> TreeNodes:
+    """So many nodes that have no split."""
+    whole, real = np.zeros((len(_WHOLE), count), np.int64), np.zeros((len(_REAL), count))
+    nodes = TreeNodes(whole, real, np.zeros((count, wide), np.uint8))
+    nodes.whole[_LEFT], nodes.real[_LOWER], nodes.real[_UPPER] = LEAF, -np.inf, np.inf
+    return nodes
 
 
-def _parents(nodes: TreeNodes) -> Array:
-    """(nodes,) int32 the parent of each node; of a root -1."""
-    found = np.full(len(nodes.group), -1, np.int32)
-    opened = np.flatnonzero(nodes.left != LEAF)
-    found[nodes.left[opened]] = found[nodes.left[opened] + 1] = opened
-    return found
-
-
-def _above(growing: Growing) -> list[int]:
-    """Where the histogram of the parent of each node lies that is asked for."""
-    place = {int(node): i for i, node in enumerate(growing.held)}
-    return [place[int(parent)] for parent in _parents(growing.nodes)[growing.built]]
-
-
-def _with_siblings(growing: Growing, sums: Array) -> tuple[Array, Array]:
-    """The nodes that were asked for and their siblings in their order, and the histograms of both; each of these is
-    written once, as they are megabytes."""
-    siblings = _siblings(growing.nodes, growing.built)
-    fresh = np.sort(np.concatenate([growing.built, siblings])).astype(np.int32)
-    found = np.empty((len(fresh), *sums.shape[1:]), np.int64)
-    for i, at in enumerate(np.searchsorted(fresh, growing.built)):
-        found[at] = sums[i]
-    for i, (over, at) in enumerate(zip(_above(growing), np.searchsorted(fresh, siblings), strict=True)):
-        np.subtract(growing.histograms[over], sums[i], out=found[at])
-    return fresh, found
+def _whole(sums: Array, held: Array, above: Array, places: Array, count: int, bins: Binning) -> tuple[Array, Array]:
+    """The histograms of all ``count`` nodes of which every other one's ``sums`` are known, and the sums of all rows of
+    the latter; as of :func:`hanse.boosting.splits.best_below`."""
+    if not len(bins.count):
+        return np.zeros((count, 0, 2), np.int64), np.zeros((len(sums), 2), np.int64)
+    totals = np.add.reduceat(sums, bins.starts[:-1], axis=1)
+    if (totals != totals[:, :1]).any():
+        raise Impossible("do not add up: those over the bins of one column are not those of another")
+    if not len(above):
+        return sums, totals[:, 0]
+    found = np.empty((count, *sums.shape[1:]), np.int64)
+    for own, over, place in zip(sums, above.tolist(), places.tolist(), strict=True):
+        found[place] = own
+        np.subtract(held[over], own, out=found[place ^ 1])
+        if found[place ^ 1, :, 1].min() < 0:
+            raise Impossible("are more than those above")
+    return found, totals[:, 0]
 
 
 def _those(held: Array, kept: Array, histograms: Array, own: Array) -> Array:
@@ -293,49 +301,32 @@ def _those(held: Array, kept: Array, histograms: Array, own: Array) -> Array:
     return np.concatenate([held[kept], histograms[own]])
 
 
-def _siblings(nodes: TreeNodes, children: Array) -> Array:
-    left = nodes.left[_parents(nodes)[children]]
-    return np.where(children == left, left + 1, left)
-
-
-def _known(nodes: TreeNodes, fresh: Array, found: Best) -> TreeNodes:
-    """With the best splits of the ``fresh`` nodes."""
-    values = {
-        "gain": found.gain,
-        "feature": found.feature,
-        "bin": found.bin,
-        "default_left": found.default_left,
-        "left_gradient": found.gradient,
-        "left_hessian": found.hessian,
-        "right": found.right,
-    }
-    changed = {}
-    for name, own in values.items():
-        changed[name] = getattr(nodes, name).copy()
-        changed[name][fresh] = own
-    return replace(nodes, **changed)
+def _known(
+    nodes: TreeNodes, fresh: Array, found: Best, totals: Array | None, worth: Array, penalty: Penalty
+) -> TreeNodes:
+    """With the best splits of the ``fresh`` nodes; of roots with their sums, too: others have these from above."""
+    whole, real, right = nodes.whole.copy(), nodes.real.copy(), nodes.right.copy()
+    whole[_FEATURE:, fresh], real[_GAIN, fresh], right[fresh] = found.whole, found.gain, found.right
+    if totals is not None:
+        whole[_SUMS, fresh] = totals.T
+        real[_WEIGHT, fresh] = penalty.weight(*(totals * worth).T)
+    return TreeNodes(whole, real, right)
 
 
 def _opened(nodes: TreeNodes, scales: Array, rules: Rules) -> tuple[TreeNodes, Array, Array]:
     """With the nodes opened that the policy may come to next; these, and which of their children are summed up."""
-    opened: list[int] = []
-    built: list[int] = []
-    shape = rules.shape
-    while not built:
-        wanted = [node for group in range(nodes.group.max() + 1) for node in _policy(nodes, group, shape)[1]]
-        if not wanted:
+    none = np.zeros(0, np.int64)
+    opened, built, deepest = none, none, rules.shape.max_depth
+    while not len(built):
+        at = _policy(nodes, len(scales), rules.shape)[1]
+        if not len(at):
             break
-        at = np.array(sorted(wanted), np.int64)
         nodes = _with_children(nodes, at, scales, rules)
-        opened += at.tolist()
-        if not shape.max_depth:
-            deeper = at
-        else:
-            deeper = at[nodes.depth[at] + 1 < shape.max_depth]
+        opened = np.concatenate([opened, at])
+        deeper = at[nodes.depth[at] + 1 < deepest] if deepest else at
         left = nodes.left[deeper]
-        smaller = np.where(nodes.hessian[left] <= nodes.hessian[left + 1], left, left + 1)
-        built += smaller.tolist()
-    return nodes, np.array(opened, np.int32), np.array(built, np.int32)
+        built = left + (nodes.hessian[left] > nodes.hessian[left + 1])  # the smaller one
+    return nodes, opened.astype(np.int32), built.astype(np.int32)
 
 
 def _limited(
@@ -348,8 +339,8 @@ def _limited(
         some = (constraints.allowed(columns, round, int(nodes.group[node]), ways[int(node)]) for node in fresh)
         allowed = np.stack(list(some))
     if constraints.monotone is not None:
-        own = (values[fresh][:, None] for values in (nodes.weight, nodes.lower, nodes.upper))
-        bounds = Bounds(constraints.monotone, *own)
+        weight, lower, upper, _ = nodes.real[:, fresh, None]
+        bounds = Bounds(constraints.monotone, weight, lower, upper)
     return allowed, bounds
 
 
@@ -363,35 +354,48 @@ def _ways(nodes: TreeNodes) -> dict[int, list[Step]]:
 
 
 def _with_children(nodes: TreeNodes, at: Array, scales: Array, rules: Rules) -> TreeNodes:
-    left = np.stack([nodes.left_gradient[at], nodes.left_hessian[at]])
-    right = np.stack([nodes.gradient[at], nodes.hessian[at]]) - left
-    gradient, hessian = np.stack([left, right], axis=2).reshape(2, -1)  # left, right, left, right, ...
-    children = _new(
-        np.repeat(nodes.group[at], 2), np.repeat(nodes.depth[at] + 1, 2), gradient, hessian, nodes.right.shape[1]
-    )
-    lower, upper = np.repeat(nodes.lower[at], 2), np.repeat(nodes.upper[at], 2)
-    worth = scales[children.group]
-    weight = np.clip(rules.penalty.weight(gradient * worth[:, 0], hessian * worth[:, 1]), lower, upper)
-    if rules.constraints.monotone is not None:
-        sign, middle = rules.constraints.monotone[nodes.feature[at]], (weight[::2] + weight[1::2]) / 2
+    count, trees, of = len(nodes.left), len(scales), nodes.whole[:, at]
+    children = _new(2 * len(at), nodes.right.shape[1])
+    whole, real = children.whole, children.real
+    whole[_GROUP], whole[_DEPTH], whole[_ABOVE] = np.repeat([of[_GROUP], of[_DEPTH] + 1, at], 2, axis=1)
+    sums = whole[_SUMS]
+    sums[:, ::2] = of[_LEFT_SUMS]
+    sums[:, 1::2] = of[_SUMS] - of[_LEFT_SUMS]
+    worth = scales[whole[_GROUP]] if trees > 1 else scales
+    real[_WEIGHT] = rules.penalty.weight(sums[0] * worth[:, 0], sums[1] * worth[:, 1])
+    if (monotone := rules.constraints.monotone) is not None:
+        lower, upper = real[_LOWER : _UPPER + 1] = np.repeat(nodes.real[_LOWER : _UPPER + 1, at], 2, axis=1)
+        weight = real[_WEIGHT] = np.clip(real[_WEIGHT], lower, upper)
+        sign, middle = monotone[of[_FEATURE]], (weight[::2] + weight[1::2]) / 2
         sign = np.where(sign * (weight[1::2] - weight[::2]) < 0, -sign, sign)  # missing from given: as they lie
         upper[::2], lower[1::2] = (np.where(sign > 0, middle, own) for own in (upper[::2], lower[1::2]))
         lower[::2], upper[1::2] = (np.where(sign < 0, middle, own) for own in (lower[::2], upper[1::2]))
-    children = replace(children, weight=weight, lower=lower, upper=upper)
-    place = nodes.left.copy()
-    place[at] = len(nodes.group) + 2 * np.arange(len(at))
-    nodes = replace(nodes, left=place)
-    joined = {f.name: np.concatenate([getattr(nodes, f.name), getattr(children, f.name)]) for f in fields(TreeNodes)}
-    return TreeNodes(**joined)
+        real[_LOWER], real[_UPPER] = lower, upper
+    before = nodes.whole.copy()
+    before[_LEFT, at] = np.arange(count, count + 2 * len(at), 2)
+    return TreeNodes(
+        np.concatenate([before, whole], axis=1),
+        np.concatenate([nodes.real, real], axis=1),
+        np.concatenate([nodes.right, children.right]),
+    )
 
 
-def _policy(nodes: TreeNodes, group: int, shape: Shape) -> tuple[list[int], list[int]]:
-    """The splits that the tree of an output takes, in their order, as far as it is known; and the nodes that have to be
-    opened to know more, of which as many as it may take."""
+def _policy(nodes: TreeNodes, trees: int, shape: Shape) -> tuple[Array, Array]:
+    """The splits that trees take, as far as they are known; and the nodes that have to be opened to know more, of which
+    as many as they may take. Both rise."""
+    if shape.grow_policy == "depthwise" and not shape.max_leaves:  # all that there are
+        useful, opened = nodes.gain > 0, nodes.left != LEAF
+        return np.flatnonzero(useful & opened), np.flatnonzero(useful & ~opened)
+    taken, unknown = list[int](), list[int]()
+    for tree in range(trees):
+        for all_of, own in zip((taken, unknown), _chosen(nodes, tree, shape), strict=True):
+            all_of.extend(own)
+    return np.array(sorted(taken), np.int64), np.array(sorted(unknown), np.int64)
+
+
+def _chosen(nodes: TreeNodes, root: int, shape: Shape) -> tuple[list[int], list[int]]:
+    """The same of one tree, in the order in which it takes them."""
     first_best = shape.grow_policy == "lossguide"
-    if not first_best and not shape.max_leaves:  # all that there are, and they stand level by level
-        useful, opened = (nodes.group == group) & (nodes.gain > 0), nodes.left != LEAF
-        return np.flatnonzero(useful & opened).tolist(), np.flatnonzero(useful & ~opened).tolist()
     queue: list[tuple[float, int]] = []
     taken: list[int] = []
     unknown: list[int] = []
@@ -400,7 +404,7 @@ def _policy(nodes: TreeNodes, group: int, shape: Shape) -> tuple[list[int], list
         if nodes.gain[node] > 0:
             heapq.heappush(queue, (-float(nodes.gain[node]) if first_best else float(nodes.depth[node]), node))
 
-    add(group)  # the number of its root
+    add(root)
     while queue and (not shape.max_leaves or len(taken) + len(unknown) + 1 < shape.max_leaves):
         _, node = heapq.heappop(queue)
         if nodes.left[node] == LEAF:

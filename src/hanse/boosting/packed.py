@@ -9,6 +9,8 @@ rows together are within these bounds, which follows from how many rows the full
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from hanse.messages import Array
@@ -50,3 +52,37 @@ def unpacked(sums: Array) -> Array:
 def largest(bound: int) -> int:
     """The largest of these numbers, either way, whose G is at most ``bound``."""
     return (bound << 32) + _HESSIAN
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Histograms of some nodes, as they travel; nobody writes to them.
+
+    Args:
+        bins: (nodes, bins), both sums of a bin as one number; or (nodes, 2 bins), first the two of the first bin.
+        own: (nodes, k, 2), what counts in place of these in the bins that are told ``apart`` (k,), which rise.
+        one: whether they are one number.
+    """
+
+    bins: Array
+    own: Array
+    apart: Array
+    one: bool
+
+    @staticmethod
+    def of(sums: Array, own: Array | None = None, apart: Array | None = None) -> Sums:
+        """Of (nodes, bins) or (nodes, bins, 2), and what is told apart; None: nothing."""
+        bins = sums.reshape(len(sums), sums.size // max(1, len(sums)))
+        if own is None or apart is None:
+            own, apart = np.zeros((len(sums), 0, 2), np.int64), np.zeros(0, np.int32)
+        own, apart = own[:], apart[:]
+        for array in (bins, own, apart):  # loops are compiled once, whether they came in or were made here
+            array.flags.writeable = False
+        return Sums(bins, own, apart, sums.ndim == 2)
+
+    def unpacked(self) -> Array:
+        """(nodes, bins, 2), to be written to."""
+        found = unpacked(self.bins) if self.one else self.bins.reshape(len(self.bins), -1, 2).copy()
+        if len(self.apart):
+            found[:, self.apart] = self.own
+        return found

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hanse.boosting import packed
 from hanse.boosting.compiled import at_first, compiled, worthwhile
+from hanse.boosting.packed import Sums
 from hanse.messages import Array
 
 _LARGE, _BELOW, _UNEVEN = 1, 2, 3
@@ -22,52 +22,36 @@ _SAID = {
 }
 
 
-def fault(
-    sums: Array,
-    own: Array,
-    apart: Array,
-    rows: Array,
-    starts: Array,
-    largest: tuple[int, int],
-    fullest: tuple[int, int],
-) -> str:
+def fault(sums: Sums, rows: Array, starts: Array, largest: tuple[int, int], fullest: tuple[int, int]) -> str:
     """What is wrong with the histograms of one site; "" if nothing is.
 
     Args:
-        sums: (nodes, bins, 2) int64, or (nodes, bins) as :mod:`hanse.boosting.packed` has them.
-        own: (nodes, k, 2) int64, those of the bins that are told ``apart`` (k,), in their order; what ``sums`` has of
-            these counts for nothing.
         rows: (nodes,) int64 of each node. (Whether a site has so many is not looked at here.)
         starts: (f + 1,) where the bins of each column begin.
         largest: that |g| and h of a row can be.
         fullest: most rows of a bin, and of one of those that are told apart.
     """
-    full = (fullest[sums.ndim == 3], fullest[1])  # two numbers a bin hold the sums of any
+    full = (fullest[not sums.one], fullest[1])  # two numbers a bin hold the sums of any
     room = np.array([[min(rows_of, (1 << 62) // one) for rows_of in full] for one in largest])
     most = np.minimum.outer(rows, room) * np.array(largest)[:, None]
-    if sums.size and worthwhile():
-        by_node, own = sums.reshape(len(sums), -1), own[:]
-        by_node.flags.writeable = own.flags.writeable = False  # compiled once, whether they came in or were made here
-        return _SAID[_looked(by_node, own, apart, starts, most)]
-    return _SAID[_looked_at(sums, own, apart, starts, most)]
+    if sums.bins.size and worthwhile():
+        return _SAID[_looked(sums.bins, sums.own, sums.apart, starts, most)]
+    return _SAID[_looked_at(sums, starts, most)]
 
 
-def _looked_at(sums: Array, own: Array, apart: Array, starts: Array, most: Array) -> int:
+def _looked_at(sums: Sums, starts: Array, most: Array) -> int:
     """The first thing that is wrong. ``most``: (nodes, 2, 2) of gradients and Hessians, how large a sum of a bin can
     be, and one that is told apart."""
-    parts = (sums >> 32, sums & packed.MOST[1]) if sums.ndim == 2 else (sums[:, :, 0], sums[:, :, 1])
+    every, own = sums.unpacked(), sums.own
+    others = every.copy()
+    others[:, sums.apart] = 0
     for i in (1, 0):  # a Hessian below 0 takes from the gradient, where both are one number
-        part = parts[i]
-        if own.size:
-            part[:, apart] = 0
-        for some, room in ((part, most[:, i, 0]), (own[:, :, i], most[:, i, 1])):
+        for some, room in ((others[:, :, i], most[:, i, 0]), (own[:, :, i], most[:, i, 1])):
             if (some.max(axis=1, initial=0) > room).any() or (some.min(axis=1, initial=0) < -room).any():
                 return _LARGE
             if i == 1 and some.min(initial=0) < 0:
                 return _BELOW
-        if own.size:
-            part[:, apart] = own[:, :, i]
-        totals = np.add.reduceat(part, starts[:-1], axis=1)
+        totals = np.add.reduceat(every[:, :, i], starts[:-1], axis=1)
         if (totals != totals[:, :1]).any():
             return _UNEVEN
     return 0
@@ -133,5 +117,4 @@ def _looked(sums: Array, own: Array, apart: Array, starts: Array, most: Array) -
 
 @at_first
 def _compiled() -> None:
-    one = np.ones((1, 1, 2), np.int64)
-    fault(np.zeros((1, 1), np.int64), one[:, :0], np.zeros(0, np.int32), one[0, 0], np.array([0, 1]), (1, 1), (1, 1))
+    fault(Sums.of(np.zeros((1, 1), np.int64)), np.ones(1, np.int64), np.array([0, 1]), (1, 1), (1, 1))

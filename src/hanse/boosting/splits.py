@@ -16,18 +16,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from hanse.boosting.binning import Binning
 from hanse.boosting.categories import groupings
-from hanse.boosting.compiled import at_once, worthwhile
-from hanse.boosting.histograms import best_by_numbers
+from hanse.boosting.compiled import at_first, at_once, worthwhile
+from hanse.boosting.histograms import best_by_numbers, best_of_pairs
+from hanse.boosting.packed import Sums
 from hanse.messages import Array
 
 LEAST_GAIN = 1e-6  # XGBoost's kRtEps
 _BLOCK = 1 << 16  # bins that are looked at together, beside others: the sites wait meanwhile
 _QUICK_BLOCK = 1 << 19  # the same of the compiled loop: 1.3 ms; fewer are not worth a second thread
+_IMPOSSIBLE = {
+    1: "do not add up: those over the bins of one column are not those of another",
+    2: "are more than those above",
+}
 _EXACT = 1 << 52  # float64 holds the differences of whole numbers up to it
 
 
@@ -76,23 +82,52 @@ class Penalty:
         return np.asarray(found)
 
 
+class Impossible(ValueError):
+    """Histograms cannot be those of any rows, or no parts of those above; says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Best:
     """The best split of each of m nodes; ``gain`` 0 where there is none.
 
     Args:
-        bin: the last one that goes left; of a column of categories any number.
+        whole: (5, m) int64, of which each row has a name below.
         right: (m, bytes) uint8, bits of the categories that go right.
-        gradient, hessian: sums of the left part, in units of their scales.
     """
 
     gain: Array
-    feature: Array
-    bin: Array
-    default_left: Array
-    gradient: Array
-    hessian: Array
+    whole: Array
     right: Array
+
+    @staticmethod
+    def none(nodes: int, bins: Binning) -> Best:
+        """Of so many nodes there is none."""
+        return Best(np.zeros(nodes), np.zeros((5, nodes), np.int64), np.zeros((nodes, bit_bytes(bins)), np.uint8))
+
+    @property
+    def feature(self) -> Array:
+        """The column."""
+        return np.asarray(self.whole[0])
+
+    @property
+    def bin(self) -> Array:
+        """The last one that goes left; of a column of categories any number."""
+        return np.asarray(self.whole[1])
+
+    @property
+    def default_left(self) -> Array:
+        """1 where missing values go left."""
+        return np.asarray(self.whole[2])
+
+    @property
+    def gradient(self) -> Array:
+        """Sum of the left part, in units of its scale."""
+        return np.asarray(self.whole[3])
+
+    @property
+    def hessian(self) -> Array:
+        """Likewise."""
+        return np.asarray(self.whole[4])
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,19 +167,82 @@ def best(
         bounds: None: no column is monotone.
     """
     m, size, _ = histograms.shape
-    gain, feature, bin = np.zeros(m), np.zeros(m, np.int32), np.zeros(m, np.int32)
-    sums, right = np.zeros((2, m), np.int64), np.zeros((m, bit_bytes(bins)), np.uint8)
-    found = Best(gain, feature, bin, np.zeros(m, np.uint8), sums[0], sums[1], right)
+    found = Best.none(m, bins)
     quick = bounds is None and not penalty.max_delta_step and worthwhile(histograms.size)
     step = max(1, (_QUICK_BLOCK if quick else _BLOCK) // max(1, size))
+    compiled = _compiled(found, scales, bins, penalty, allowed)
 
     def search(some: slice) -> None:
         own = None if allowed is None else allowed[some]
         part = bounds and bounds.part(some)
-        _search(found, some, histograms[some], scales[some], bins, penalty, own, part, quick)
+        if quick:
+            best_by_numbers(np.ascontiguousarray(histograms[some]), some.start, *compiled)
+        if not quick or found.right.shape[1]:
+            _search(found, some, histograms[some], scales[some], bins, penalty, own, part, quick)
 
     at_once(partial(search, slice(low, low + step)) for low in range(0, m if size else 0, step))
     return found
+
+
+def best_below(
+    sums: Sums,
+    held: Array,
+    above: Array,
+    places: Array,
+    kept: Array,
+    scales: Array,
+    bins: Binning,
+    penalty: Penalty,
+    allowed: Array | None = None,
+) -> tuple[Best, Array, Array]:
+    """The best split of each of m nodes, of which every other one's ``sums`` are known, where a compiled loop finds it
+    (:func:`finds_below`).
+
+    Args:
+        held: (h, bins, 2) int64 of nodes above; ``above``: (b,) which of them; (0,): these are roots.
+        places: (b,) of the nodes that ``sums`` are of among all m; the others are their siblings.
+        kept: (m,) bool, of which nodes the histograms are wanted.
+        scales, bins, penalty, allowed: as of :func:`best`.
+
+    Returns the splits, the histograms that are wanted, and (b, 2) the sums of all rows of a node.
+
+    Raises:
+        Impossible: these cannot be sums of rows.
+    """
+    found, totals = Best.none(len(scales), bins), np.zeros((len(places), 2), np.int64)
+    at = np.where(kept, np.cumsum(kept) - 1, -1)
+    histograms, held = np.empty((int(at.max()) + 1, int(bins.starts[-1]), 2), np.int64), held[:]
+    held.flags.writeable = False
+    compiled, wrong = _compiled(found, scales, bins, penalty, allowed), list[int]()
+
+    def search(low: int, high: int) -> None:
+        of = sums.bins[low:high], sums.own[low:high], sums.apart, held, above[low:high], places[low:high]
+        wrong.append(best_of_pairs(*of, histograms, at, *compiled[:-2], totals[low:high], *compiled[-2:]))
+
+    step = max(1, _QUICK_BLOCK // int(2 * bins.starts[-1]))
+    at_once(partial(search, low, low + step) for low in range(0, len(places), step))
+    if any(wrong):
+        raise Impossible(_IMPOSSIBLE[max(wrong)])
+    return found, histograms, totals
+
+
+def finds_below(nodes: int, bins: Binning, penalty: Penalty) -> bool:
+    """Whether :func:`best_below` does, of so many nodes."""
+    size = int(bins.starts[-1])
+    return size > 0 and not penalty.max_delta_step and not bins.categories.any() and worthwhile(2 * nodes * size)
+
+
+def _compiled(found: Best, scales: Array, bins: Binning, penalty: Penalty, allowed: Array | None) -> tuple[Any, ...]:
+    """What compiled loops are given of what all of them need."""
+    return (
+        np.ascontiguousarray(scales, np.float64),
+        bins.starts,
+        (bins.categories == 0).astype(np.uint8),
+        np.zeros((0, len(bins.count)), bool) if allowed is None else np.ascontiguousarray(allowed),
+        np.array([penalty.reg_lambda, penalty.reg_alpha, penalty.min_child_weight, LEAST_GAIN, penalty.gamma]),
+        found.whole,
+        found.gain,
+    )
 
 
 def _search(
@@ -158,11 +256,7 @@ def _search(
     bounds: Bounds | None,
     quick: bool,
 ) -> None:
-    """Of some nodes; ``quick``: by the compiled loop."""
-    if quick:
-        _search_compiled(found, some, histograms, scales, bins, penalty, allowed)
-        if not found.right.shape[1]:  # there are no categories, and the loop has made sums of its own
-            return
+    """Of some nodes; ``quick``: the best splits on numbers are known."""
     total = histograms[:, : bins.starts[1]].sum(axis=1)  # of the node: any column's
     sums = total[:, :1] * scales[:, :1], total[:, 1:] * scales[:, 1:]
     parent = penalty.score(*sums) if bounds is None else penalty.worth(*sums, bounds.weight)
@@ -170,36 +264,6 @@ def _search(
         _search_numbers(found, some, histograms, total, scales, parent, bins, penalty, allowed, bounds)
     if found.right.shape[1]:
         _group(found, some, histograms, total, scales, parent, bins, penalty, allowed, bounds)
-
-
-def _search_compiled(
-    found: Best,
-    some: slice,
-    histograms: Array,
-    scales: Array,
-    bins: Binning,
-    penalty: Penalty,
-    allowed: Array | None,
-) -> None:
-    """The same as :func:`_search_numbers` finds, in a tenth of its time."""
-    m, f = len(histograms), len(bins.count)
-    places, left, gains = np.zeros((m, 3), np.int64), np.zeros((m, 2), np.int64), np.zeros(m)
-    best_by_numbers(
-        np.ascontiguousarray(histograms),
-        np.ascontiguousarray(scales, np.float64),
-        bins.starts,
-        (bins.categories == 0).astype(np.uint8),
-        np.zeros((0, f), bool) if allowed is None else np.ascontiguousarray(allowed),
-        np.array([penalty.reg_lambda, penalty.reg_alpha, penalty.min_child_weight]),
-        places,
-        left,
-        gains,
-    )
-    fine = (gains > LEAST_GAIN) & (gains >= penalty.gamma)
-    at = np.arange(some.start, some.start + m)[fine]
-    found.gain[at] = gains[fine]
-    found.feature[at], found.bin[at], found.default_left[at] = places[fine].T
-    found.gradient[at], found.hessian[at] = left[fine].T
 
 
 def _search_numbers(
@@ -328,3 +392,10 @@ def _both(left: Array, total: Array, scale: Array) -> tuple[Array, Array]:
     if max(abs(int(left.max(initial=0))), abs(int(left.min(initial=0))), int(np.abs(total).max(initial=0))) <= _EXACT:
         return own, total * scale - own  # no number is rounded, so it is the same, and quicker
     return own, (total - left) * scale
+
+
+@at_first
+def _first() -> None:
+    bins = Binning(np.zeros(1, np.float32), np.ones(1, np.int64), np.zeros(1, np.int64))
+    held, roots, first = np.zeros((0, 0, 2), np.int64), np.zeros(0, np.int64), np.zeros(1, np.int64)
+    best_below(Sums.of(np.zeros((1, 3), np.int64)), held, roots, first, first == 0, np.ones((1, 2)), bins, Penalty())
