@@ -34,7 +34,7 @@ class Counting:
 
     Args:
         cells: as far as they are counted; ``asked``: which are counted next, None once all is settled.
-        took: the nodes that count; () before the first answer.
+        took: the nodes that count, of so many ``sites`` of the run; () before the first answer.
         weighted: whether rows have weights; their sum is the last one then.
         totals: what the first margin follows from, once it is known; ``units``: those of its sums.
         sought: the quantile that it is, as far as it is known.
@@ -48,6 +48,7 @@ class Counting:
     asked: edges.Refinement | None
     weighted: bool = False
     took: tuple[str, ...] = ()
+    sites: int = 0
     units: Annotated[Array, ArrayOf("int32", "sums")] | None = None
     totals: Annotated[Array, ArrayOf("float64", "sums")] | None = None
     sought: quantiles.Sought | None = None
@@ -107,7 +108,8 @@ def told(counting: Counting, gathered: Gathered, adapter: Any, prepared: Record)
     if (found["counts"] < 0).any() or rows <= 0:
         raise Unusable({a.node: "the counts of all sites add up to less than nothing" for a in gathered.answers})
     cells = edges.refined(counting.cells, asked, found["counts"])
-    now = replace(counting, took=there, cells=cells, rows=rows, exchanges=counting.exchanges + 1)
+    sites = len(gathered.nodes)
+    now = replace(counting, took=there, sites=sites, cells=cells, rows=rows, exchanges=counting.exchanges + 1)
     if _unsettled(now):
         now = replace(now, units=scales.settled(found["magnitudes"]))
         if now.weighted and not found["magnitudes"][-1, 1:].any():

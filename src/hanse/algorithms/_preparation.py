@@ -354,6 +354,7 @@ _ODD = {
     "untold": f"has labels that no site tells ({UNTOLD}): rows with them count as rows of none of the labels",
     "unused": f"has labels that no site tells ({UNTOLD}): nothing is learned from rows with them",
 }
+_FEW = "classes, categories, means and scales are those of {} of {} sites, by which the others learn; failures say why"
 _UNMARKED = (
     "is missing in some rows, at no site in as many as owners ask for (minimum_count): there it counts as its mean"
 )
@@ -369,7 +370,9 @@ def _warned(state: State, gathered: Gathered) -> tuple[str, ...]:
             for name in told if isinstance(told, list) else []:
                 if name in known:
                     at.setdefault((name, what), []).append(answer.node)
-    said = [*state.warnings, *(f"{name!r} at {some(sites)} {_ODD[what]}" for (name, what), sites in at.items())]
+    there, of = len(gathered.answers), len(gathered.nodes)
+    few = [_FEW.format(there, of)] if there < of else []  # sites that come back learn by what the others have settled
+    said = [*few, *state.warnings, *(f"{name!r} at {some(sites)} {_ODD[what]}" for (name, what), sites in at.items())]
     if state.known.standardised:
         numeric = [column for column in state.known.columns if column.numeric]
         for column, present in zip(numeric, state.count, strict=False):  # the target's numbers are the last

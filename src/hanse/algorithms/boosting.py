@@ -492,6 +492,12 @@ def _odd(state: State) -> list[str]:
             "out (test_fraction) and drawn (subsample) together, so that those learned from are not like all rows, and "
             "neither are those measured; set hold_out to sites, and leave subsample out"
         )
+    there, of = len(state.counting.took), state.counting.sites
+    if ends and there < of and state.fewer < state.schedule.round:  # else the trees are of fewer, which says it all
+        found.append(
+            f"the bins and what is predicted without trees are those of the rows of {there} of {of} sites, so the "
+            "trees are not those of all pooled rows; failures say who was lost"
+        )
     if state.fewer and ends:
         found.append(
             f"the trees of {state.fewer} of {state.schedule.round} rounds grew from the rows of fewer sites than the "
