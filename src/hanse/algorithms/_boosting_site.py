@@ -24,7 +24,7 @@ from hanse.boosting.kernel import round_pairs
 from hanse.boosting.trees import Trees
 from hanse.boosting.workspace import Workspace
 from hanse.codec import ArrayOf
-from hanse.errors import DataError
+from hanse.errors import DataError, WireError
 from hanse.kinds import Combine, Contribution, Site
 from hanse.learning import evaluation
 from hanse.learning import rows as preparation
@@ -57,7 +57,7 @@ class Forward:
     """The trees of the last round, or all; a node adds them to its margins, and is at the root of the next.
 
     Args:
-        bins, base: of all rows.
+        bins, base: of all rows; None for a node that goes on, as it was told them with the first trees.
         trees: what to add.
         whole: whether these are all trees.
         before, after: stamps of the margins, before and after.
@@ -66,8 +66,8 @@ class Forward:
         begun: the stamp of rows that are all at the root.
     """
 
-    bins: Binning
-    base: Base
+    bins: Binning | None
+    base: Base | None
     trees: Trees
     whole: bool
     before: str
@@ -117,10 +117,12 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Blank:
-    """What a node answers at the root that has forgotten what it learns: nothing of so many ``trees``, and of these
-    ``sums``, by their names ``[type, shape]``."""
+    """What a node answers at the root that has forgotten what it learns: nothing of so many ``trees``, in so many
+    ``bins``, and of so many ``outputs``; and of these ``sums``, by their names ``[type, shape]``."""
 
     trees: int
+    bins: int
+    outputs: int
     sums: Mapping[str, Any]
 
 
@@ -273,6 +275,10 @@ def _gone_forward(work: Workspace | None, ask: Forward, model: Any, rows: Observ
     if work is not None and work.boosted == ask.after:
         return work
     if ask.whole:
+        if ask.bins is None or ask.base is None:
+            raise WireError(
+                "all trees are to be added, and nothing says in which bins rows are, or where margins begin"
+            )
         work = None  # before another one is made
         give_back()
         work = Workspace(rows.columns, len(rows.targets), ask.bins, model.objective.margin(ask.base))
@@ -412,10 +418,9 @@ def _measured(work: Workspace, learner: Learner, of: Targets) -> tuple[dict[str,
 
 def _lost(ask: Question) -> Contribution:
     """Nothing, and that it is for want of earlier trees."""
-    nodes, sums = len(ask.level.nodes) if ask.level else 0, dict[str, Array]()
-    if ask.blank is not None:
-        nodes = nodes if ask.level else ask.blank.trees
-        sums = {name: np.zeros([n or 0 for n in shape], dtype) for name, (dtype, shape) in ask.blank.sums.items()}
+    blank = ask.blank or Blank(0, 0, 0, {})
+    nodes = len(ask.level.nodes) if ask.level else blank.trees
+    sums = {name: np.zeros([n or 0 for n in shape], dtype) for name, (dtype, shape) in blank.sums.items()}
     found = {"rows": np.zeros(nodes, np.int64)}
     if ask.residuals is not None:
         found = {"ranks": np.zeros((len(ask.residuals.sought.group), quantiles.WIDTH), np.int64)}
@@ -424,9 +429,9 @@ def _lost(ask: Question) -> Contribution:
         empty = {"at_risk": np.zeros(k, np.int64), "happened": np.zeros(k, np.int64)}
         found |= {"magnitudes": np.zeros((1, scales.SIZE), np.int64)} if ask.times.units is None else empty
     elif ask.forward is not None and ask.grows and ask.units is None:
-        found["magnitudes"] = np.zeros((2 * len(ask.forward.base), scales.SIZE), np.int64)
+        found["magnitudes"] = np.zeros((2 * blank.outputs, scales.SIZE), np.int64)
     elif nodes:
-        wide = ask.level.bins if ask.level else int(ask.forward.bins.starts[-1]) if ask.forward else 0
+        wide = ask.level.bins if ask.level else blank.bins
         apart = ask.level.apart if ask.level else None
         found["histograms"] = np.zeros((nodes, wide, 2) if apart is None else (nodes, wide), np.int64)
         if apart is not None and len(apart):

@@ -40,7 +40,7 @@ class State:
         growing: the trees of this round, after the first ask; ``leaves``: what these take once they are whole, where
             it is looked for.
         forward: what brings a node that has all earlier trees to this round.
-        grown: the stamp of the rows as they have been told to go.
+        grown: the stamp of the rows as they have been told to go; ``after``: as they will have been with the next ask.
         patience: rounds without a smaller loss after which it ends; ``kept``: the rounds of the model, once it has.
         restarts: trees that began anew. fewer: rounds whose trees grew of the rows of fewer sites than the run has.
         lumped: nodes whose rows are so often equal that a share of them is not like all.
@@ -64,6 +64,7 @@ class State:
     leaves: Leaves | None = None
     forward: Forward | None = None
     grown: str = ""
+    after: str = ""
     seed: int = 0
     patience: int | None = None
     kept: int | None = None
@@ -191,7 +192,7 @@ def everything(state: State) -> Forward:
     """What brings a node to this round that has nothing."""
     if state.forward is None:
         raise RunFailed("the edges of the bins are not settled")
-    return replace(state.forward, trees=known(state.model), whole=True)
+    return replace(state.forward, bins=state.bins, base=state.base, trees=known(state.model), whole=True)
 
 
 def known(model: Trees | None) -> Trees:

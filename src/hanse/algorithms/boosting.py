@@ -215,11 +215,10 @@ class ExactBoosting:
         if state.bins is None or state.base is None:
             raise RunFailed("the edges of the bins are not settled")
         before = state.forward.after if state.forward else ""
-        after = _stamp(before, trees, state.bins, state.base)
+        bins, base = (None, None) if before else (state.bins, state.base)
+        after = _stamp(before, trees) if before else _stamp(trees, state.bins, state.base)
         last = splits[0] if splits else _nothing()
-        forward = Forward(
-            state.bins, state.base, trees, not before, before, after, grown, last, adds, _stamp(after, "root")
-        )
+        forward = Forward(bins, base, trees, not before, before, after, grown, last, adds, _stamp(after, "root"))
         return replace(_boosting_state.fresh(state), forward=forward, grown=forward.begun, took=())
 
     def _forward(self, state: State) -> Ask:
@@ -229,7 +228,7 @@ class ExactBoosting:
             raise RunFailed("the edges of the bins are not settled")
         adapter, grows, weighted = state.adapter, schedule.phase == "train", state.counting.weighted
         sums = evaluation.shapes(task, weighted) if _measures(schedule) else {}
-        trees = adapter.trees if grows else 0
+        trees, wide = adapter.trees if grows else 0, int(state.bins.starts[-1])
         question = Question(
             state.prepared if forward.whole or state.whole else None,
             forward=forward,
@@ -239,7 +238,12 @@ class ExactBoosting:
             measures=_measures(schedule),
             grows=grows,
             round=schedule.round + 1,
-            blank=Blank(trees, {name: [dtype, list(shape)] for name, (dtype, shape) in sums.items()}),
+            blank=Blank(
+                trees,
+                wide,
+                adapter.objective.outputs,
+                {name: [dtype, list(shape)] for name, (dtype, shape) in sums.items()},
+            ),
         )
         arrays: dict[str, tuple[str, tuple[int, ...]]] = {"rows": ("int64", (trees,))}
         if grows and state.times is not None and state.times.hazard is None:
@@ -249,7 +253,7 @@ class ExactBoosting:
         elif grows and state.units is None:
             arrays["magnitudes"] = ("int64", (2 * adapter.objective.outputs, scales.SIZE))
         elif grows:
-            arrays["histograms"] = ("int64", (adapter.trees, int(state.bins.starts[-1]), 2))
+            arrays["histograms"] = ("int64", (trees, wide, 2))
         if state.whole:  # all are asked the same, or it cannot be a secure sum; who has the trees passes over them
             question = replace(question, forward=_boosting_state.everything(state))
         counts = {
@@ -299,8 +303,8 @@ class ExactBoosting:
         if state.bins is None:
             raise RunFailed("the edges of the bins are not settled")
         size, wide, round = len(grown.built), int(state.bins.starts[-1]), state.schedule.round + 1
-        after, apart = _stamp(state.grown, grown.splits), _boosting_state.apart(state)
-        level, residuals = Level(grown.splits, state.grown, after, grown.built, wide, apart), None
+        apart, residuals = _boosting_state.apart(state), None
+        level = Level(grown.splits, state.grown, state.after, grown.built, wide, apart)
         arrays: dict[str, tuple[str, tuple[int, ...]]]
         arrays = {"rows": ("int64", (size,)), "histograms": ("int64", (size, wide, 2))}
         if apart is not None:
@@ -313,7 +317,7 @@ class ExactBoosting:
         question = Question(None, level=level, residuals=residuals, weight_unit=unit, round=round)
         if state.whole:  # all go down again from the root
             forward = _boosting_state.everything(state)
-            whole = Level(grown.every_split, forward.begun, after, grown.built, wide, apart)
+            whole = Level(grown.every_split, forward.begun, state.after, grown.built, wide, apart)
             question = replace(question, prepared=state.prepared, forward=forward, level=whole)
             question = replace(question, times=state.times, units=state.units)
         return Ask(
@@ -339,12 +343,12 @@ class ExactBoosting:
         worth = np.repeat(np.ldexp(1.0, state.units), rules.parallel, axis=0)
         sums = _sums(gathered.sum(), _boosting_state.apart(state))
         first = state.growing is None
-        stamp = state.grown if first else _stamp(state.grown, before.splits)
+        told = state.grown if first else state.after
         try:
             now = growing.grown(before, sums, worth, bins, rules, state.schedule.round)
         except Impossible as wrong:
             raise Unusable({a.node: f"the sums of all sites {wrong}" for a in gathered.answers}) from None
-        state = replace(state, growing=now, grown=stamp)
+        state = replace(state, growing=now, grown=told, after=_stamp(told, now.splits))
         if not now.done:
             return state if first else replace(state, schedule=state.schedule.noted(None))
         if state.adapter.objective.quantile is not None:
@@ -367,9 +371,9 @@ class ExactBoosting:
         if (found < 0).any():
             raise Unusable({a.node: "the counts of all sites add up to less than nothing" for a in gathered.answers})
         weighted = state.counting.weighted
-        leaves, stamp = _boosting_leaves.told(leaves, found, alpha, weighted), _stamp(state.grown, grown.splits)
+        leaves, told = _boosting_leaves.told(leaves, found, alpha, weighted), state.after
         grown = replace(grown, opened=grown.opened[:0])  # the sites have been told
-        state = replace(state, growing=grown, grown=stamp, leaves=leaves)
+        state = replace(state, growing=grown, grown=told, after=_stamp(told, grown.splits), leaves=leaves)
         if not _boosting_leaves.known(leaves):
             return replace(state, schedule=state.schedule.noted(None))
         rules, (trees, home) = state.rules, self._trees(state, grown)

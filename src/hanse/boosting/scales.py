@@ -11,6 +11,7 @@ is seldom, these are off alike: of a share of 10^-4 by 3 in 10,000 in units of 2
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -67,6 +68,7 @@ def unit(bound: float) -> int:
     return max(bounded(bound), FINEST)
 
 
+@functools.cache  # of the few of a run; each level of a tree asks it several times
 def largest(bound: float, exponent: int) -> int:
     """What numbers from -``bound`` to ``bound`` are at most in units of 2^``exponent``.
 
