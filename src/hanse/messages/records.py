@@ -44,6 +44,8 @@ class Record:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays (not of the JSON)."""
+        if type(self.arrays) is Buffered:  # nearly all that travels
+            return self.arrays.layout.nbytes
         if type(self.arrays) is not dict:
             layout: Layout | None = getattr(self.arrays, "layout", None)
             if layout is not None:

@@ -43,7 +43,7 @@ from hanse.node.passage import (
 )
 from hanse.node.promises import Promises
 from hanse.node.settings import NodeSettings
-from hanse.node.spending import Book
+from hanse.node.spending import Book, Reservation
 from hanse.node.standing import StandingApprovals
 from hanse.node.workers import Workers
 from hanse.rule import Decision
@@ -111,31 +111,28 @@ class Gate:
         """The reply to a task. Raises ``Refused`` or what went wrong; both are in the audit log, unless its disk
         is full: then nothing leaves."""
         task = Passage(peer, message, progress)
-        stage = ""
         try:
-            for passed in self.stages:
-                stage = passed.name
-                waiting = passed(task)
+            for stage in self.stages:
+                waiting = stage(task)
                 if waiting is not None:
                     await waiting
         except HanseError as error:
-            self._refused(task, stage, error.code, error.message)
+            self._refused(task, stage.name, error.code, error.message)
             raise
         except Exception as error:
             if disk_fault(error):
                 raise
-            log.exception("a task of run %r, at the stage %s", task.data.get("run"), stage)
-            self._refused(task, stage, "error", type(error).__name__)
+            log.exception("a task of run %r, at the stage %s", task.data.get("run"), stage.name)
+            self._refused(task, stage.name, "error", type(error).__name__)
             raise NodeFailed("the node could not answer; its owner finds the reason in the node's log") from error
         finally:
-            self._released(task)
+            if task.reservation is not None:
+                self._released(task, task.reservation)
         return task.reply
 
-    def _released(self, task: Passage) -> None:
+    def _released(self, task: Passage, reservation: Reservation) -> None:
         """Gives back what was set aside of a task; while a disk is still waited for, after that."""
-        reservation, booked = task.reservation, task.booked
-        if reservation is None:
-            return
+        booked = task.booked
 
         def ended(booked: asyncio.Future[None]) -> None:
             if not booked.cancelled():

@@ -99,15 +99,12 @@ class Authenticated:
 
     def __call__(self, task: Passage) -> None:
         authenticate(task.peer, task.message)
-        data = task.data
-        for name in ("run", "op", "combine", "bundle"):
-            if type(data.get(name)) is not str:
-                raise WireError("a task has run, step, exchange, op, combine, bundle and ask")
-        for name in ("step", "exchange"):
-            value = data.get(name)
-            if type(value) is not int or value < 0:
-                raise WireError(f"a task's {name} is a whole number")
-        if not isinstance(data.get("ask"), dict):
+        said = task.data.get
+        if not (type(said("run")) is type(said("op")) is type(said("combine")) is type(said("bundle")) is str):
+            raise WireError("a task has run, step, exchange, op, combine, bundle and ask")
+        if not (type(step := said("step")) is type(exchange := said("exchange")) is int and step >= 0 <= exchange):
+            raise WireError("a task's step and exchange are whole numbers")
+        if not isinstance(said("ask"), dict):
             raise WireError("a task's ask is an object")
 
 
@@ -286,7 +283,7 @@ class Reserved:
     def __call__(self, task: Passage) -> Awaitable[None] | None:
         if task.nbytes > _LARGE and self.book.counts(task.facts):
             return asyncio.to_thread(self._reserve, task)
-        self._reserve(task)
+        task.reservation = self.book.reserve(task.facts, task.message.body)
         return None
 
     def _reserve(self, task: Passage) -> None:
@@ -363,8 +360,10 @@ class SpendingSettled:
             await asyncio.to_thread(self._entered, task, reservation)
 
     def _entered(self, task: Passage, reservation: Reservation) -> None:
-        spent = dict(task.worked.spent)
-        release = spent.pop("release", None)
+        spent, release = task.worked.spent, None
+        if spent:
+            spent = dict(spent)
+            release = spent.pop("release", None)
         self.book.settle(reservation, spent, release)
         task.reservation = None  # there is nothing of it to be given back
 

@@ -515,7 +515,8 @@ class Book:
 
     def _spent(self, ledger: Ledger, account: Account) -> Json:
         """What was used up of an account; None: nothing."""
-        before, settled = self._holds.spent(ledger.name, account), self._used.get((ledger.name, account))
+        name = ledger.name
+        before, settled = self._holds.spent(name, account), self._used.get((name, account))
         if settled is None:
             return before
         return settled[1] if before is None else ledger.add(before, settled[1])
