@@ -194,9 +194,10 @@ class _Array:
         return None
 
     def decode(self, data: Json, path: str, source: _Source) -> Any:
-        if path not in source.arrays:
-            raise _Wrong(path, "missing", "an array")
-        array, lengths = source.arrays[path], source.lengths
+        try:
+            array, lengths = source.arrays[path], source.lengths
+        except KeyError:
+            raise _Wrong(path, "missing", "an array") from None
         if not self._fits(array):
             raise self._odd(array, path, lengths)
         shape = array.shape
@@ -323,8 +324,11 @@ class _Dataclass:
             raise TypeError(f"{kind.__name__} is not frozen; a value that travels does not change")
         hints = get_type_hints(kind, include_extras=True)
         self._kind = kind
-        self._fields = {f.name: (_coder(hints[f.name]), _optional(f)) for f in dataclasses.fields(kind)}
-        self._in_json = {name for name, (coder, _) in self._fields.items() if not coder.arrays_only}
+        self._fields = {f.name: _coder(hints[f.name]) for f in dataclasses.fields(kind)}
+        self._needed = {f.name for f in dataclasses.fields(kind) if not _optional(f)}
+        self._in_json = {name for name, coder in self._fields.items() if not coder.arrays_only}
+        self._may_lack = {name for name, coder in self._fields.items() if isinstance(coder, _Maybe)}
+        self._under = {name for name, coder in self._fields.items() if isinstance(coder, _Mapping)}  # stand below it
         self._below: dict[str, list[tuple[str, _Coder, str]]] = {}  # of some paths: its fields, and where they stand
         self.arrays_only = False
 
@@ -333,7 +337,7 @@ class _Dataclass:
         if found is None:
             if len(self._below) >= _KEPT_PATHS:  # those of a long tuple are many
                 self._below.clear()
-            found = [(name, coder, _joined(path, name)) for name, (coder, _) in self._fields.items()]
+            found = [(name, coder, _joined(path, name)) for name, coder in self._fields.items()]
             self._below[path] = found
         return found
 
@@ -373,14 +377,14 @@ class _Dataclass:
         found, arrays = {}, source.arrays
         if path:  # names of dimensions are each dataclass's own
             source = _Source(arrays, source.used, {})
-        for name, (coder, optional) in self._fields.items():
-            here = f"{path}.{name}" if path else name
+        for name, coder, here in self._places(path):
             if coder.arrays_only:
-                if not optional or here in arrays or source.under(here):
+                if name in self._needed or here in arrays or (name in self._under and source.under(here)):
                     found[name] = coder.decode(None, here, source)
             elif name in given:
-                found[name] = coder.decode(given[name], here, source)
-            elif not optional:
+                item = given[name]  # most that an ask may say, it does not
+                found[name] = None if item is None and name in self._may_lack else coder.decode(item, here, source)
+            elif name in self._needed:
                 raise _Wrong(here, "missing", "a value")
         return self._kind(**found)
 

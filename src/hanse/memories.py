@@ -7,6 +7,7 @@ coordinator goes on after the last state that it kept.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +48,7 @@ class Memories:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[int, int], NodeMemory] = {}
+        self._kept: dict[tuple[int, int], NodeMemory] = {}  # ascending
         # steps after which the coordinator keeps its state, ascending; of those with anything to remember
         self._checkpoints: list[int] = []
 
@@ -61,14 +62,11 @@ class Memories:
 
     def before(self, step: int, exchange: int) -> NodeMemory:
         """A copy of the memory as it was before this exchange; empty where there is none."""
-        last, at = None, (step, exchange)
-        kept = self._kept  # another thread may keep the next one meanwhile
-        if not kept:
-            return NodeMemory()
-        for other in list(kept):
-            if other < at and (last is None or other > last):
-                last = other
-        return NodeMemory() if last is None else kept[last].copy()
+        at, kept = (step, exchange), self._kept  # another thread may keep the next one meanwhile
+        for other in reversed(list(kept)):
+            if other < at:
+                return kept[other].copy()
+        return NodeMemory()
 
     def keep(self, step: int, exchange: int, memory: NodeMemory, checkpoint: bool = True) -> None:
         """Keeps the memory after this exchange, and lets go of what no run comes back to.
@@ -81,7 +79,7 @@ class Memories:
                 self._kept, self._checkpoints = {}, []
             return
         at = (step, exchange)
-        if self._kept and max(self._kept) >= at:
+        if self._kept and next(reversed(self._kept)) >= at:
             self._kept = {other: m for other, m in self._kept.items() if other < at}
         self._kept[at] = memory
         while self._checkpoints and self._checkpoints[-1] >= step:
@@ -91,11 +89,9 @@ class Memories:
         del self._checkpoints[:-KEPT_CHECKPOINTS]
         if len(self._checkpoints) == KEPT_CHECKPOINTS and len(self._kept) > 1:
             # the oldest that a run may come back to starts from the memory after this step
-            oldest = None
-            for other in self._kept:
-                if other[0] <= self._checkpoints[0] and (oldest is None or other > oldest):
-                    oldest = other
-            if oldest is not None and min(self._kept) < oldest:  # else it starts from none
+            begun = itertools.takewhile(lambda other: other[0] <= self._checkpoints[0], self._kept)
+            oldest = max(begun, default=None)
+            if oldest is not None and next(iter(self._kept)) < oldest:  # else it starts from none
                 self._kept = {other: m for other, m in self._kept.items() if other >= oldest}
         while len(self._kept) > MOST:
-            del self._kept[min(self._kept)]
+            del self._kept[next(iter(self._kept))]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xgboost
 
-from hanse.boosting import quantiles
+from hanse.boosting import exponential, quantiles
 from hanse.boosting.objective import Objective, chosen, modules, named
 from hanse.errors import ConfigError
 from hanse.messages import Array
@@ -89,6 +89,28 @@ def test_gradients_and_hessians_are_xgboosts(task: Task, options: dict[str, Any]
             value = np.clip(step, -np.float32(most), np.float32(most)).astype(np.float32)
             assert np.array_equal(np.float32(tree["base_weights"])[leaves[alone, k]], value)
     assert compared > 15
+
+
+@case
+@pytest.mark.parametrize("weighted", [False, True])
+def test_compiled_loops_give_the_bits_of_numpys(
+    task: Task, options: dict[str, Any], weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of any margins. A coordinator and a node may have either."""
+    rng, own = np.random.default_rng(7), chosen(task, options)
+    margin = rng.integers(0, 1 << 32, (6000, own.outputs), np.uint64).astype(np.uint32).view(np.float32)
+    margin[:3000] = rng.normal(0, 9, (3000, own.outputs))
+    y, weight = targets(task, options, len(margin), rng), rng.random(len(margin)) if weighted else None
+    found = []
+    for way in (True, False):
+        for module in (exponential, named(own.name)):
+            if hasattr(module, "worthwhile"):
+                monkeypatch.setattr(module, "worthwhile", lambda way=way: way)
+        with np.errstate(all="ignore"):
+            found.append(np.stack(own.gradients(margin.copy(), y, weight)))
+    none = np.isnan(found[1])
+    assert (np.isnan(found[0]) == none).all()
+    assert (found[0][~none].view(np.uint32) == found[1][~none].view(np.uint32)).all()
 
 
 def totals(own: Objective, y: Array) -> Array:

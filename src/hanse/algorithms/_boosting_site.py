@@ -324,7 +324,7 @@ def _begun(work: Workspace, ask: Question, model: Any, rows: Observed) -> dict[s
     hazard = None if times is None else times.hazard
 
     def some(rows: Array) -> None:
-        train = _span(rows)
+        train = slice(int(rows[0]), int(rows[-1]) + 1) if of.learned is None and len(rows) else rows  # no copies
         y, weight, own = of.y[train], None if of.weight is None else of.weight[train], objective
         if times is not None and hazard is not None:
             own = objective.given(hazard[risk.intervals(y[:, 0], times.edges)])
@@ -359,13 +359,6 @@ def _largest(objective: Any, units: Array | None, of: Targets) -> tuple[int, int
 def _parts(rows: Array) -> list[Array]:
     """Some rows after the other (at least none), so that what is computed of them stays small."""
     return [rows[low : low + _ROWS] for low in range(0, max(len(rows), 1), _ROWS)]
-
-
-def _span(rows: Array) -> Array | slice:
-    """The same rows as a slice where they stand one after the other, of which views are made and no copies."""
-    if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
-        return slice(int(rows[0]), int(rows[0]) + len(rows))
-    return rows
 
 
 def _whole(weight: Array, unit: int) -> Array:

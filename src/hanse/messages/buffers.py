@@ -239,6 +239,11 @@ class Buffered(Placed):
         """Where the payload lies."""
         return self._buffer
 
+    def __getitem__(self, name: str) -> Array:
+        place = self.layout.places[name]
+        whole = np.frombuffer(self._buffer.read(place.offset, place.nbytes), place.dtype)
+        return whole if len(place.shape) == 1 else whole.reshape(place.shape)
+
     def block(self, name: str, start: int, stop: int) -> Array:
         """Elements ``start:stop`` of the flattened array, without reading the rest."""
         place = self.layout.places[name]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hanse.boosting.compiled import compiled, worthwhile
 from hanse.boosting.exponential import exp
 from hanse.boosting.objective import SMALLEST, Objective, steady, weighted
 from hanse.errors import ConfigError
@@ -44,8 +45,7 @@ class BinaryLogistic:
         return "" if np.isin(y, (0, 1)).all() else "a class is not 0 or 1"
 
     def gradients(self, margin: Array, y: Array, weight: Array | None = None) -> tuple[Array, Array]:
-        p = sigmoid(margin[:, 0])
-        g, h = p - y.astype(np.float32), np.maximum(p * (1 - p), np.float32(SMALLEST))
+        g, h = _gradients(margin[:, 0], y)
         if self.positive != 1:
             own = np.where(y == 1, np.float32(self.positive), np.float32(1))
             weight = own if weight is None else own * np.asarray(weight, np.float32)
@@ -82,7 +82,39 @@ class BinaryLogistic:
 
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)) in float32."""
-    return np.asarray(np.float32(1) / (exp(np.minimum(-x, np.float32(88.7))) + np.float32(1)), np.float32)
+    return np.asarray(np.float32(1) / (_ratio(x) + np.float32(1)), np.float32)
+
+
+def _ratio(x: Array) -> Array:
+    """exp(-x), but not infinity."""
+    return exp(np.minimum(-x, np.float32(88.7)))
+
+
+def _gradients(x: Array, y: Array) -> tuple[Array, Array]:
+    """(n,) float32 each, of rows that count once."""
+    if worthwhile():
+        g = _ratio(x)
+        _compiled_gradients(y, g, h := np.empty_like(g))
+        return g, h
+    p = sigmoid(x)
+    return p - y.astype(np.float32), np.maximum(p * (1 - p), np.float32(SMALLEST))
+
+
+@compiled
+def _compiled_gradients(y: Array, g: Array, h: Array) -> None:
+    """The same in one look at each row.
+
+    Args:
+        g: (n,) float32, what :func:`_ratio` gives; overwritten.
+        h: (n,) float32, written.
+    """
+    one, smallest = np.float32(1), np.float32(SMALLEST)
+    for i in range(len(g)):
+        p = one / (g[i] + one)
+        g[i] = p - np.float32(y[i])
+        h[i] = p * (one - p)
+        if h[i] < smallest:
+            h[i] = smallest
 
 
 def _logit(base: np.float32) -> float:
