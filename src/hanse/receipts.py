@@ -28,8 +28,10 @@ LARGE = 1 << 20  # bytes of a record; a larger one is hashed in a thread, as oth
 def hashed(record: Record) -> str | Awaitable[str]:
     """Its digest (:func:`hanse.messages.receipt`), by whoever sends it and by whoever receives it; nothing of it may be
     changed until then."""
+    if record.nbytes <= LARGE:
+        return receipt(record)
     made = isinstance(record.arrays, Buffered) and record.arrays.receipt  # as it came in
-    return receipt(record) if made or record.nbytes <= LARGE else asyncio.to_thread(receipt, record)
+    return made or asyncio.to_thread(receipt, record)
 
 
 class Receipts:

@@ -310,5 +310,5 @@ def stretches(arrays: Mapping[str, Array], layout: Layout, chunk: int, begin: in
 def flat(arrays: Mapping[str, Array], layout: Layout) -> bytes | memoryview:
     """All of the payload as one piece, for one that is small."""
     if isinstance(arrays, Buffered):
-        return arrays.raw(0, layout.nbytes)
+        return arrays._buffer.read(0, layout.nbytes)
     return b"".join(stretches(arrays, layout, max(1, layout.nbytes)))

@@ -110,7 +110,7 @@ class Gate:
     async def task(self, peer: str, message: Message, progress: Progress = lambda: None) -> Message:
         """The reply to a task. Raises ``Refused`` or what went wrong; both are in the audit log, unless its disk
         is full: then nothing leaves."""
-        task = Passage(peer, message, progress)
+        task = Passage(peer, message, progress, message.body.data, message.body.nbytes)
         try:
             for stage in self.stages:
                 waiting = stage(task)

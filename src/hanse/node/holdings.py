@@ -35,7 +35,8 @@ class Holdings:
 
     def answered(self, digest: str, run: str) -> Set[tuple[str, str]]:
         """Ledgers and accounts on which an answer of a run was entered."""
-        if hash(digest) not in self._of(run):
+        names = self._names.get(run)
+        if hash(digest) not in (self._of(run) if names is None else names):
             return _NONE
         return set(self._db.execute("SELECT ledger, account FROM answers WHERE digest = ?", (digest,)).fetchall())
 
@@ -43,7 +44,8 @@ class Holdings:
         """What an account holds; None: nothing."""
         at = (ledger, account.name)
         if account.run:
-            text = self._read(at) if hash(at) in self._of(account.run) else None
+            names = self._names.get(account.run)
+            text = self._read(at) if hash(at) in (self._of(account.run) if names is None else names) else None
             return None if text is None else loads(text)
         if at not in self._spent:
             text = self._read(at)
@@ -78,10 +80,9 @@ class Holdings:
         return None if found is None else str(found[0])
 
     def _of(self, run: str) -> set[int]:
-        if run not in self._names:
-            answers = self._db.execute("SELECT DISTINCT digest FROM answers WHERE run = ?", (run,)).fetchall()
-            accounts = self._db.execute("SELECT ledger, account FROM accounts WHERE run = ?", (run,)).fetchall()
-            self._names[run] = {hash(digest) for (digest,) in answers} | set(map(hash, accounts))
-            while len(self._names) > _RUNS:
-                self._names.popitem(last=False)
-        return self._names[run]
+        answers = self._db.execute("SELECT DISTINCT digest FROM answers WHERE run = ?", (run,)).fetchall()
+        accounts = self._db.execute("SELECT ledger, account FROM accounts WHERE run = ?", (run,)).fetchall()
+        found = self._names[run] = {hash(digest) for (digest,) in answers} | set(map(hash, accounts))
+        while len(self._names) > _RUNS:
+            self._names.popitem(last=False)
+        return found

@@ -43,6 +43,8 @@ class Passage:
     peer: str
     message: Message
     progress: Progress
+    data: Mapping[str, Json]  # the task: ``{run, step, exchange, op, combine, bundle, ask}``
+    nbytes: int  # of its arrays
     proposal: Proposal = field(init=False)
     facts: Facts = field(init=False)
     allowed: Facts | None = None  # the facts that the rules said yes to
@@ -53,11 +55,6 @@ class Passage:
     worked: Worked = field(init=False)
     digest: str = field(init=False)  # of the reply
     reply: Message = field(init=False)
-    nbytes: int = field(init=False)  # of the task's arrays
-    data: Mapping[str, Json] = field(init=False)  # the task: ``{run, step, exchange, op, combine, bundle, ask}``
-
-    def __post_init__(self) -> None:
-        self.data, self.nbytes = self.message.body.data, self.message.body.nbytes
 
     def detail(self) -> dict[str, Json]:
         """What the audit log says of the task, whatever becomes of it."""

@@ -31,7 +31,7 @@ _COMPARED = frozenset({str, int, float, tuple, Data})  # what is equal is the sa
 Decided = tuple[Sequence[Decision], str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Yes:
     """What was read, in which minute, what was said, and who decided."""
 
@@ -40,6 +40,8 @@ class _Yes:
     end: datetime
     said: Sequence[Decision]
     by: str
+    others: Sequence[Decision] = ()  # what those said last that are asked each time
+    together: Decided = ((), "")  # and what follows from both
 
 
 class RememberedRules:
@@ -121,8 +123,10 @@ class RememberedRules:
 
 def _together(yes: _Yes, said: Sequence[Decision]) -> Decided:
     """What the others say, and who decided with those whose yes is remembered."""
-    by = policy.named(said)
-    return said, f"{yes.by}; {by}" if yes.by and by else yes.by or by
+    if not said or said != yes.others:
+        by = policy.named(said)
+        yes.others, yes.together = said, (said, f"{yes.by}; {by}" if yes.by and by else yes.by or by)
+    return yes.together
 
 
 def _alike(values: tuple[Any, ...], before: tuple[Any, ...]) -> bool:

@@ -107,13 +107,12 @@ class SharedBuffer:
         self._window = None
         # if somebody still looks at an array of it, never write there again
         unseen = window is None or window() is None
-        if self._pool is not None:
-            self._pool.count(-self.capacity)
-        if unseen and self._pool is not None and not self.lent:
-            self._pool.give(self.fd, self.capacity, self._mapping)
-        else:
-            with contextlib.suppress(OSError):
-                os.close(self.fd)
+        if self._pool is not None and self._pool.taken_back(
+            self.fd, self.capacity, self._mapping, again=unseen and not self.lent
+        ):
+            return
+        with contextlib.suppress(OSError):
+            os.close(self.fd)
 
 
 class SharedPool:
@@ -171,11 +170,15 @@ class SharedPool:
             if self._in_use > self._most:
                 self._most = self._in_use
 
-    def give(self, fd: int, capacity: int, mapping: mmap.mmap | None = None) -> None:
-        """Takes memory back, to be used again; the oldest is freed where too much is kept."""
+    def taken_back(self, fd: int, capacity: int, mapping: mmap.mmap | None, again: bool) -> bool:
+        """This memory is not in use any more; whether it is kept, which it is where it may be used ``again``. The
+        oldest is freed where too much is kept."""
         with self._lock:
-            self._free.append(_Kept(capacity, fd, mapping))
-            self._trim()
+            self._in_use -= capacity
+            if again:
+                self._free.append(_Kept(capacity, fd, mapping))
+                self._trim()
+        return again
 
     def _trim(self) -> None:
         most, kept = _KEPT_BYTES, sum(map(_CAPACITY, self._free))

@@ -229,7 +229,8 @@ class Book:
             number, facts = reservation.number, reservation.facts
             if facts is None or number not in self._reserved or number in self._ahead:
                 return False
-            if not self._next.take(number, _where(reservation), facts.step, reservation.charges):
+            where = (reservation.run, facts.exchange, facts.operation)
+            if not self._next.take(number, where, facts.step, reservation.charges):
                 return False
             self._ahead[number] = -1 - number  # in place of the row that books an answer by itself: no row has it
             return True

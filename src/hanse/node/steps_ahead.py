@@ -60,7 +60,7 @@ def may_lack_lines(digest: str) -> bool:
 
 def plain(charges: Charges) -> list[Json]:
     """As they stand on disk."""
-    return [[name, account.name, account.run, most] for name, (account, most) in charges.items()]
+    return [[name, *account, most] for name, (account, most) in charges.items()]
 
 
 class ToldLines:

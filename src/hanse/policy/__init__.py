@@ -203,11 +203,11 @@ def _passes(rule: Rule, facts: Facts, besides: frozenset[str]) -> bool:
 
 def check(said: Sequence[Decision]) -> None:
     """Raises ``NotAllowed`` with the reasons unless every rule, and at least one, said yes."""
-    refused = [d for d in said if not d.allowed]
     if not said:
         raise NotAllowed("there are no rules here, and without rules nothing is allowed")
-    if refused:
-        raise NotAllowed("; ".join(f"{d.rule}: {d.reason}" for d in refused))
+    for one in said:
+        if not one.allowed:
+            raise NotAllowed("; ".join(f"{d.rule}: {d.reason}" for d in said if not d.allowed))
 
 
 def named(said: Sequence[Decision]) -> str:
