@@ -163,7 +163,12 @@ def test_nor_of_a_step_that_the_run_can_leave_behind(tmp_path: Path, between: Be
             with pytest.raises(NodeFailed, match=r"n004, and is told of no others"):
                 liar.masked(NAMES[1:], of=[node], **other)  # type: ignore[arg-type]
     with pytest.raises(NotAllowed, match="a node is asked one thing"):
+        liar.masked(NAMES, {"q": 2}, at_once=True)
+    with pytest.raises(
+        NodeFailed, match="a node is asked one thing"
+    ) as said:  # which no coordinator has to give up for
         liar.masked(NAMES, {"q": 2}, **asked)  # type: ignore[arg-type]
+    assert told_until([said.value.message]) == 0
     again = liar.masked(NAMES, **asked)  # type: ignore[arg-type]
     words = [np.array([came[node].arrays["64"] for node in NAMES]) for came in (first, again)]
     np.testing.assert_array_equal(words[0].sum(0), words[1].sum(0))

@@ -384,6 +384,26 @@ def test_a_step_that_was_told_before_is_not_left_behind_where_a_node_has_lost_it
     np.testing.assert_array_equal(nodes.sum(gather, ask).sum()["i"], first.sum()["i"])
 
 
+@pytest.mark.parametrize("steps", [2, 40])
+def test_a_killed_coordinator_learns_how_far_it_had_come_from_those_who_make_a_sum_again(steps: int) -> None:
+    """One was restarted and knows of the first step alone; of the others, all but one have nothing to show of it, so
+    the same numbers again. The tree began anew in a step that was told, or the one was left out as a liar."""
+    contributions, ask = exact(4, fewest=1, whole=True)
+    for other in ("n002", "n003"):
+        nodes, gather = Nodes.signed(contributions, rows=dict.fromkeys(contributions, 100.0)), Secure()
+        for _ in range(steps):
+            nodes.sum(gather, ask)
+        nodes.step = 0
+        if other == "n002":  # restarted before it told of the others
+            nodes.promises[other] = {place: said for place, said in nodes.promises[other].items() if place[-2:] == " 0"}
+        nodes.contributions = {**contributions, other: exact(5)[0][other]}
+        found = nodes.sum(gather := Secure(), ask)
+        assert found.told == {"over": steps - 1, "left": sorted(contributions)}
+        assert other in found.failures
+        nodes.step, nodes.contributions = steps, contributions
+        assert len(nodes.sum(gather, ask).answers) == 4
+
+
 def test_nobody_is_cancelled_who_may_have_to_contribute_the_same_again() -> None:
     """A worker that is cancelled forgets all; who stands by its numbers could not make them again."""
     contributions, ask = exact(4)

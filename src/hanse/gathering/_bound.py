@@ -31,7 +31,13 @@ _NOT_KNOWN = (
     "this node may have contributed to a sum of this step before, and has lost what it remembered then; a second one "
     "could show its numbers, so it contributes to none. The last step of which it may have told a sum is {}"
 )
-_SAID = re.compile("|".join(re.escape(said).replace(re.escape("{}"), "([0-9]{1,9})") for said in (_OTHERS, _NOT_KNOWN)))
+_ANOTHER = (
+    f"{TOLD}, and of one step a node is asked one thing; what was asked now is another. The last step of which it has "
+    "told a sum is {}"
+)
+_SAID = re.compile(
+    "|".join(re.escape(said).replace(re.escape("{}"), "([0-9]{1,9})") for said in (_OTHERS, _NOT_KNOWN, _ANOTHER))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +65,18 @@ class Bound:
     @staticmethod
     def _read(said: Json, party: Party) -> Bound:
         if said == UNKNOWN:
-            raise NodeFailed(_NOT_KNOWN.format(_last(party)))
+            raise NodeFailed(_NOT_KNOWN.format(last_told(party)))
         if not isinstance(said, Mapping):
             raise WireError("what this node has told of secure sums cannot be read")
         return Bound(str(said["asked"]), tuple(said["survivors"]), int(said["seed"]), str(said["contributed"]))
 
-    def check(self, asked: str, among: Sequence[str]) -> None:
-        """Raises unless a sum of the step that is asked for now may still be this one."""
+    def check(self, asked: str, among: Sequence[str], party: Party, passing: bool) -> None:
+        """Raises unless a sum of the step that is asked for now may still be this one. One that the run can leave
+        behind (``passing``) it leaves behind then: a coordinator that was killed does not know what it had asked."""
+        if asked != self.asked and passing:
+            raise NodeFailed(_ANOTHER.format(last_told(party)))
         if asked != self.asked:
-            raise NotAllowed(
-                "the sum of this step was told before, and of one step a node is asked one thing; what was asked now "
-                "is another"
-            )
+            raise NotAllowed(f"{TOLD}, and of one step a node is asked one thing; what was asked now is another")
         if not {*self.survivors} <= {*among}:
             raise NodeFailed(
                 f"{TOLD}, of {', '.join(self.survivors)}, and is told of no others: two "
@@ -80,7 +86,7 @@ class Bound:
     def check_own(self, contributed: str, party: Party) -> None:
         """Raises unless this node contributes what it did."""
         if contributed != self.contributed:
-            raise NodeFailed(_OTHERS.format(_last(party)))
+            raise NodeFailed(_OTHERS.format(last_told(party)))
 
     def leave(self, party: Party, passing: bool) -> None:
         """Has it written down before the reply leaves, as the reply is part of this sum and needs no other secret;
@@ -108,7 +114,7 @@ class Bound:
 def told_until(failures: Iterable[str]) -> int | None:
     """The last step of which a sum was told, where one of these says that its own can be made no more (a coordinator
     that was killed does not know how far it had come); None where none does."""
-    return max((int(said[1] or said[2]) for why in failures if (said := _SAID.fullmatch(why))), default=None)
+    return max((int(said[said.lastindex or 0]) for why in failures if (said := _SAID.fullmatch(why))), default=None)
 
 
 def fresh_seed() -> int:
@@ -130,7 +136,7 @@ def _place(party: Party) -> str:
     return f"{party.run} {party.bundle} {party.step}"
 
 
-def _last(party: Party) -> int:
+def last_told(party: Party) -> int:
     """The last step of the run of which this node has told a sum."""
     run = _place(party).removesuffix(str(party.step))
     told = (int(place.removeprefix(run)) for place in party.promises if place.startswith(run))

@@ -26,7 +26,8 @@ class Came:
         commitments: (1 + neighbours, 16) hashes of its seeds; of a sum of which none is told (0, 16).
         shares: (neighbours, bytes) sealed for each of them.
         weighs: whether it counts for anything.
-        bound: the nodes of whom a sum of this step was told before; () where none was.
+        bound: the nodes of whom a sum of this step was told before; () where none was. last: the last step of which
+            this node has told a sum then, else 0.
         group: those that are in sums together with it, or not at all.
     """
 
@@ -43,6 +44,7 @@ class Came:
     shares: Array
     weighs: bool
     bound: tuple[str, ...]
+    last: int
     group: tuple[str, ...]
 
     @property
@@ -111,6 +113,7 @@ def came(
         shares=shares,
         weighs=said["weighs"],
         bound=tuple(str(n) for n in said["bound"]),
+        last=int(said["last"]),
         group=tuple(str(n) for n in said["group"]),
     )
 

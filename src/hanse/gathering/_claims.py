@@ -7,7 +7,8 @@ one can say is known:
 
 - Steps are asked in their order, and the next one when the sum of one is there. So once a sum was made of a step that
   nobody had told of before this coordinator asked it, none has been asked that comes after.
-- Until then, two nodes that grow one tree have told of the same steps, but for the last one.
+- Until then, two nodes that grow one tree have told of the same steps, but for the last one. Who makes a sum again that
+  it had told says how far it has come as well.
 - A node may say some steps more than it told of, as it writes down several at once.
 - It says so once after each restart, and then there are sums again.
 
@@ -21,7 +22,7 @@ have written down themselves.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from hanse.gathering._bound import told_until
 
@@ -46,18 +47,20 @@ class Claims:
         for node in nodes:
             self._row.pop(node, None)
 
-    def last(self, failures: dict[str, str], answered: Collection[str], step: int) -> int | None:
+    def last(self, failures: dict[str, str], answered: Mapping[str, int], step: int) -> int | None:
         """The last step of which a sum was told, as far as that is believed; None where nobody says so.
 
         Args:
             failures: node to what it said; whoever is not believed has the reason there.
-            answered: who has contributed to this step.
+            answered: who has contributed to this step, and the last one of which it has told a sum: this one, or a
+                later one, where it contributes to this one again.
             step: that is asked.
         """
         said = {node: last for node, why in failures.items() if (last := told_until([why])) is not None}
         if not self._fresh and len(said) + len(answered) == 1 and any(last > step + AHEAD for last in said.values()):
             return None
-        most = self._most(said, answered, step)
+        ordered = sorted([*said.values(), *answered.values()], reverse=True)
+        most = (step if self._fresh or len(ordered) < 2 else ordered[1]) + AHEAD
         for node, last in sorted(said.items()):
             self._row[node] += 1
             self._all[node] += 1
@@ -70,8 +73,5 @@ class Claims:
                 failures[node] = self.out[node] = (
                     f"it says that it may have told of secure sums before, {why}; it is left out of them from here on"
                 )
-        return max((last for node, last in said.items() if node not in self.out), default=None)
-
-    def _most(self, said: Mapping[str, int], answered: Collection[str], step: int) -> int:
-        ordered = sorted([*said.values(), *[step] * len(answered)], reverse=True)
-        return (step if self._fresh or len(ordered) < 2 else ordered[1]) + AHEAD
+        believed = [last for node, last in said.items() if node not in self.out]
+        return max([*believed, *(last for last in answered.values() if last <= most)]) if believed else None

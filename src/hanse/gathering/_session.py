@@ -21,7 +21,7 @@ from hanse import spans
 from hanse.errors import DataError, NodeFailed, NotAllowed
 from hanse.gather import Identity, Party
 from hanse.gathering import _checks, _groups
-from hanse.gathering._bound import Bound, hashed
+from hanse.gathering._bound import Bound, hashed, last_told
 from hanse.gathering._keys import LOST, PURPOSE, Keys, MaskedSum, believe, key_text, text
 from hanse.gathering._wording import Wording, named, wording
 from hanse.kinds import Answer, Contribution
@@ -148,6 +148,7 @@ class Member:
             "beside": list(session.beside),
             "weighs": contribution.weight > 0,
             "bound": list(session.bound.survivors) if session.told else [],
+            "last": last_told(party) if session.told else 0,
             "group": list(session.group),
         }
         if session.whole:
@@ -180,7 +181,7 @@ class Member:
             )
         before = Bound.of(party)
         if before is not None:
-            before.check(question, among)
+            before.check(question, among, party, passing)
         mine.last, mine.session = number, None
         ring, beside = _around(party.node, among, mine.listed)
         purpose = text("mask", id.hex())

@@ -218,7 +218,8 @@ class Secure:
         except _NoSum as error:
             self._keys, self._told = {}, set()  # the next attempt begins with fresh ones
             answered = {**answered, **error.came}
-            over = self._claims.last(failures, answered, self._step) if ask.whole else told_until(failures.values())
+            told_of = {node: max(self._step, found.last) for node, found in answered.items()}
+            over = self._claims.last(failures, told_of, self._step) if ask.whole else told_until(failures.values())
             there = [n for n in among if (why := failures.get(n, LOST)) == LOST or told_until([why]) is not None]
             there = there if len(there) >= max(self._least, ask.fewest) else []
             # where nodes have told of this step before this coordinator was there, so they may have of others after it
