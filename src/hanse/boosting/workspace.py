@@ -179,8 +179,11 @@ class Workspace:
     def standing(self, nodes: Array) -> Array:
         """(nodes, 3) int64: of each the output, and from where to where its rows stand in ``order``. Raises
         ``DataError`` where there is no such node, or its rows stand at its children."""
-        found = self.places.take(nodes, axis=0, mode="clip")
-        if len(nodes) and (found[:, 0].min() < 0 or not 0 <= nodes.min() <= nodes.max() < len(self.places)):
+        try:
+            found = self.places.take(nodes.astype(np.uint32), axis=0)  # none is below 0
+        except IndexError:
+            found = np.array([[-1, 0, 0]])
+        if found.min(initial=0) < 0:
             raise DataError("it was asked for sums of a node that has no rows here")
         return found
 

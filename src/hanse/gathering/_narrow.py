@@ -16,6 +16,7 @@ import numpy as np
 from hanse.messages import Array, Layout, Placed, Record, block
 
 LEAST = 1 << 14  # numbers of an array; below, a message is mostly something else
+_FIRST = 1 << 10  # numbers that are looked at before all
 NARROW = "narrow"  # in a reply: the names of the arrays that were made narrow
 _ABOVE = "n."  # before the name of an array: what is above the lower 32 bits
 _WIDE, _LOW, _SIGNED = np.dtype("<i8"), np.dtype("<u4"), np.dtype("<i4")
@@ -38,6 +39,9 @@ def narrowed(arrays: Mapping[str, Array]) -> tuple[Mapping[str, Array], list[str
     for name in wide:
         array = arrays[name]
         whole = np.ascontiguousarray(array, _WIDE).reshape(-1)
+        first = whole[:_FIRST]  # two sums in one number, as boosting has them, are large from the first on
+        if first.min() < -(1 << 47) or first.max() >= 1 << 47:
+            continue
         least, most = int(whole.min()), int(whole.max())
         if least >= -(1 << 31) and most < 1 << 31:
             arrays[name] = whole.astype(_SIGNED).reshape(array.shape)
