@@ -489,14 +489,30 @@ def test_what_features_add_to_predictions_is_that_of_the_pooled_rows(kind: str) 
 def test_a_site_explains_no_fewer_rows_than_its_owner_tells_something_of() -> None:
     tables = shares(table_of("binary"), 200, 40)
     given = settings("binary", test_fraction=0.0, num_rounds=1, shap_rows=24)
-    told = Drive(tables, owners={"site-1": {"minimum_count": 20}}, **given).run().data["shap"]
+    drive = Drive(tables, owners={"site-1": {"minimum_count": 20}}, **given)
+    told = drive.run().data["shap"]
     assert told["withheld"] == ["site-1"]
+    assert drive.records[-1]["warnings"] == [
+        "SHAP values are not of the rows at site-1, which are fewer than their owners tell something of"
+    ]
     assert 5 < told["rows"] < 40
     assert told["features"]
     owners = {name: {"minimum_count": 50} for name in tables}
     nothing = Drive(tables, owners=owners, **given).run()
     assert nothing.data["shap"] == {"rows": 0, "withheld": ["site-0", "site-1"], "features": []}
     assert len(nothing.arrays["model.size"]) == 1  # the model is there all the same
+
+
+def test_shap_values_without_a_site_that_was_lost_say_so() -> None:
+    tables = shares(table_of("binary"), 200, 40)
+    given = settings("binary", test_fraction=0.0, num_rounds=1, shap_rows=None)
+    whole = Drive(tables, **given)
+    assert whole.run().data["shap"]["rows"] == 240
+    assert "warnings" not in whole.records[-1]
+    last = len(whole.labels) - 1
+    drive = Drive(tables, there=lambda node, step: node != "site-1" or step != last, **given)
+    assert drive.run().data["shap"]["rows"] == 200
+    assert drive.records[-1]["warnings"] == ["SHAP values are not of the rows of 1 of the sites; failures say why"]
 
 
 def test_early_stopping_keeps_the_trees_up_to_the_least_loss() -> None:

@@ -35,6 +35,8 @@ _LEARN = {**_EVERYONE, "target_column": "disease"}
 KINDS: dict[str, dict[str, Json]] = {
     "averaging": {**_LEARN, "model_name": "logistic_regression", "federated_strategy": "fedavg", "num_rounds": 25},
     "exact": {**_LEARN, "model_name": "logistic_regression"},
+    "boosting": {**_LEARN, "model_name": "xgboost", "num_rounds": 20, "model_options": {"max_depth": 4}},
+    "secure": {**_LEARN, "model_name": "xgboost", "gathering": "secure", "model_options": {"subsample": 0.7}},
     "forest": {**_LEARN, "model_name": "random_forest", "num_rounds": 3, "model_options": {"n_estimators": 12}},
     "bytes": {**_EVERYONE, "federated_strategy": "probe", "num_rounds": 30, "model_options": {"bytes": 700_000}},
 }

@@ -26,6 +26,7 @@ from hanse.errors import DataError
 from hanse.kinds import Combine, Contribution, Gathered, Shapes
 from hanse.learning.sampling import drawn
 from hanse.messages import Array, Json, Record
+from hanse.rough import some
 
 _PerFeature = Annotated[Array, ArrayOf("int64", "outputs", "features")]
 
@@ -49,9 +50,10 @@ class Explain:
 @dataclass(frozen=True, slots=True)
 class Explained:
     """Sums over ``rows`` rows of all sites (:func:`hanse.boosting.shap.sums`) but those that ``withheld`` theirs, since
-    they were fewer than they tell something of."""
+    they were fewer than they tell something of, and those that were ``lost`` (how many)."""
 
     rows: int
+    lost: int
     withheld: tuple[str, ...]
     share: float
     unit: int
@@ -97,7 +99,19 @@ def told(ask: Explain, gathered: Gathered) -> Explained:
     found = gathered.sum()
     withheld = tuple(answer.node for answer in gathered.answers if answer.data.get("withheld"))
     own = (np.asarray(found[name]) for name in ("shap_size", "shap", "shap_squares"))
-    return Explained(int(found["explained"][0]), withheld, ask.share, ask.unit, *own)
+    lost = len(gathered.nodes) - len(gathered.answers)
+    return Explained(int(found["explained"][0]), lost, withheld, ask.share, ask.unit, *own)
+
+
+def lacking(explained: Explained) -> list[str]:
+    """Whose rows are not in it, a sentence each."""
+    found = []
+    if explained.withheld:
+        at = some(explained.withheld)
+        found.append(f"SHAP values are not of the rows at {at}, which are fewer than their owners tell something of")
+    if explained.lost:
+        found.append(f"SHAP values are not of the rows of {explained.lost} of the sites; failures say why")
+    return found
 
 
 def table(explained: Explained, features: Sequence[str], outputs: Sequence[str]) -> list[dict[str, Json]]:

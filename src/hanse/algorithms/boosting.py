@@ -508,7 +508,7 @@ def _odd(state: State) -> list[str]:
             "run has, so they are not those of all pooled rows; failures say who was lost, where no sample was asked "
             "(fraction)"
         )
-    return found
+    return found + (_boosting_shap.lacking(state.explained) if ends and state.explained is not None else [])
 
 
 def _measures(schedule: Schedule) -> bool:
