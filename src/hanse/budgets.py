@@ -29,7 +29,7 @@ def limit(most: float, listed: Json, dataset: str) -> float:
     >>> limit(5, ["visits=2", "scans=0"], "visits"), limit(5, ["visits=2"], "labs")
     (2.0, 5.0)
     """
-    found = dict(entry.rsplit("=", 1) for entry in listed)
+    found = dict(entry.rsplit("=", 1) for entry in listed) if listed else {}
     return float(found.get(dataset, most))
 
 

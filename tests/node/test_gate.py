@@ -558,7 +558,7 @@ def test_what_an_answer_tells_for_good_is_on_disk_before_it_leaves_and_nothing_e
         name = "tells"
 
         def __call__(self, task: Passage) -> None:
-            task.worked = dataclasses.replace(task.worked, spent={"told": dict(said)})
+            task.worked = task.worked._replace(spent={"told": dict(said)})
 
     class Looks:
         name = "looks"

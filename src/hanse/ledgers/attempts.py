@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hanse.facts import Facts
 from hanse.ledger import Account
 from hanse.messages import Json
-from hanse.rule import Decision
+from hanse.rule import Decision, allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Attempts:
     def refuses(self, spent: Json, facts: Facts) -> Decision:
         most = 1 + facts.settings["max_failed_rounds"]
         if spent <= most:
-            return Decision(True, self.name)
+            return allowed(self.name)
         return Decision(
             False,
             self.name,

@@ -14,7 +14,7 @@ from hanse.budgets import each, limit, used
 from hanse.facts import Facts
 from hanse.ledger import Account
 from hanse.messages import Json
-from hanse.rule import Decision
+from hanse.rule import Decision, allowed
 from hanse.settings import Setting
 
 SETTINGS = {
@@ -44,7 +44,7 @@ class CellsTold:
         assert facts.dataset is not None
         most = limit(self.policy["most_cells"], self.policy["cell_budgets"], facts.dataset.name)
         if not most or spent <= most:
-            return Decision(True, self.name)
+            return allowed(self.name)
         return Decision(
             False,
             self.name,

@@ -19,7 +19,7 @@ from hanse.facts import Facts, now
 from hanse.ledger import Account
 from hanse.messages import Json
 from hanse.privacy import concentrated, sampled
-from hanse.rule import Decision
+from hanse.rule import Decision, allowed
 from hanse.settings import Setting, number
 
 SETTINGS = {
@@ -73,7 +73,7 @@ class PrivacySpent:
         assert facts.dataset is not None
         most, used = self._limit(facts.dataset.name), self._epsilon(spent, str(facts.time.year))
         if not most or used <= most * (1 + 1e-9):
-            return Decision(True, self.name)
+            return allowed(self.name)
         return Decision(
             False,
             self.name,

@@ -16,7 +16,7 @@ from hanse.facts import Facts
 from hanse.ledger import Account
 from hanse.messages import Json
 from hanse.registry import find
-from hanse.rule import Decision
+from hanse.rule import Decision, allowed
 from hanse.settings import Setting
 
 SETTINGS = {
@@ -46,7 +46,7 @@ class Queries:
         assert facts.dataset is not None
         most = limit(self.policy["most_queries"], self.policy["query_budgets"], facts.dataset.name)
         if most == 0 or spent <= most:
-            return Decision(True, self.name)
+            return allowed(self.name)
         return Decision(
             False,
             self.name,

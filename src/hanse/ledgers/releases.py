@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hanse.facts import Facts
 from hanse.ledger import Account
 from hanse.messages import Json
-from hanse.rule import Decision
+from hanse.rule import Decision, allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Releases:
         assert facts.privacy is not None
         most = facts.privacy["releases"]
         if spent <= most:
-            return Decision(True, self.name)
+            return allowed(self.name)
         return Decision(
             False,
             self.name,

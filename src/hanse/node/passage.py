@@ -328,7 +328,7 @@ class PromisesKept:
             return None
         spent = dict(task.worked.spent)
         told = spent.pop("told")
-        task.worked = replace(task.worked, spent=spent)
+        task.worked = task.worked._replace(spent=spent)
         return asyncio.to_thread(keep_promises, self.promises.setdefault, told)
 
 

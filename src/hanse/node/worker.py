@@ -22,9 +22,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hanse.errors import HanseError, NotAllowed, NotNow, WireError, WorkerDied, from_code
 from hanse.messages import Buffer, Buffered, Json, Memory, Message, Record, arrived, loads, payload
@@ -44,14 +43,13 @@ _LOG_SECONDS = 1.0  # between looks at how long the log is
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-@dataclass(frozen=True, slots=True)
-class Worked:
+class Worked(NamedTuple):
     """What the worker gave: the gather's record, the rows of the table it used (None: no data), and what that used up,
     by ledger, where it is less than was set aside, with what it tells for good (``told``)."""
 
     record: Record
     rows: int | None
-    spent: Mapping[str, Json] = field(default_factory=dict)
+    spent: Mapping[str, Json] = {}
 
 
 class _Process:
