@@ -24,6 +24,7 @@ from hanse.gathering.plain import GATHER, Contributions, Plain
 from hanse.kinds import SAMPLE, Answer, Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.memories import Memories
 from hanse.messages import Array, Message, Record, digest
+from hanse.receipts import Receipts
 from hanse.rounds import Forgetful, Loop, Step, go
 from hanse.selection import uniform
 from hanse.transport import Handler, Progress
@@ -120,6 +121,34 @@ def run(algorithm: object, transport: LocalTransport, journal: Forgetful | None 
 def timed(main: Coroutine[Any, Any, Found]) -> Found:
     """Runs what is about time, by a clock that no busy machine holds up."""
     return jumping(main, rounds, exchanges)
+
+
+def test_what_is_asked_next_leaves_before_a_record_is_made() -> None:
+    """The nodes wait for it, and nobody for what stands in the record of a step: what its state says, and whose numbers
+    were counted."""
+    order = list[tuple[str, int]]()
+
+    class Telling(Sum):
+        def metrics(self, state: State) -> Mapping[str, object]:
+            order.append(("told", state.data["round"] - 1))
+            return super().metrics(state)
+
+    class Noted(Keeping):
+        async def step(self, record: Step, state: State, keep: bool) -> None:
+            assert set(record.participants) == {"n0", "n1"}
+            assert set(record.receipts["sent"]) == {"n0", "n1"}
+            assert [sent[0][0] for sent in record.receipts["sent"].values()] == [record.step] * 2
+            order.append(("written", record.step))
+
+    async def asked(message: Message, step: int) -> None:
+        order.append(("asked", step))
+
+    algorithm = Telling()
+    loop = run(algorithm, LocalTransport(handlers(algorithm, 2, asked)), Noted())
+    loop.receipts = Receipts()
+    go(loop)
+    each = [[("asked", step), ("asked", step), ("told", step - 1), ("written", step - 1)] for step in range(4)]
+    assert order == [*each[0][:2], *each[1], *each[2], *each[3][2:]]
 
 
 def test_the_result_is_the_same_for_every_order_of_arrival_and_every_wire() -> None:
@@ -361,7 +390,7 @@ def test_a_weight_that_is_not_a_weight(weight: object) -> None:
 
     async def lie(peer: str, message: Message, progress: Callable[[], None]) -> Message:
         reply = await good["n1"](peer, message, progress)
-        return dataclasses.replace(reply, body=Record({**reply.body.data, "weight": weight}, reply.body.arrays))
+        return reply._replace(body=Record({**reply.body.data, "weight": weight}, reply.body.arrays))
 
     go(run(algorithm, LocalTransport({**good, "n1": lie}), journal))
     assert "weight" in journal.steps[0].failures["n1"]

@@ -44,6 +44,12 @@ class Receipts:
         """What arrives from now on is of another attempt at a step."""
         self._sent = {}
 
+    def so_far(self) -> Receipts:
+        """What has come of the step, whatever begins next."""
+        found = Receipts()
+        found._sent = self._sent
+        return found
+
     async def add(self, node: str, step: int, exchange: int, op: str, body: Record) -> None:
         """A reply, to what was asked in ``step``. Whoever adds replies up may write into their arrays afterwards."""
         found = hashed(body)
@@ -54,7 +60,7 @@ class Receipts:
         """What these nodes sent, from which :func:`commitment` and :func:`proof` are made when somebody asks: ``{salt,
         sent}``; {} where there is nothing."""
         counted = {node: self._sent[node] for node in sorted(nodes) if node in self._sent}
-        return {"salt": secrets.token_hex(16), "sent": counted} if counted else {}
+        return {"salt": secrets.token_bytes(16).hex(), "sent": counted} if counted else {}
 
 
 def commitment(kept: Mapping[str, Json]) -> dict[str, Json]:

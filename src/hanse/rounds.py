@@ -12,6 +12,7 @@ nothing more in this run. Where too few are left without it, the run ends with w
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ from hanse.config import RunConfig
 from hanse.errors import NotNow, Refused, RunFailed, Unusable
 from hanse.exchanges import Sky
 from hanse.gather import Gather
-from hanse.kinds import EVERYONE, Algorithm, Ask, Awaited, Combine, Done, Gathered, State, Who, generator
+from hanse.kinds import EVERYONE, Algorithm, Answer, Ask, Awaited, Combine, Done, Gathered, State, Who, generator
 from hanse.messages import Json
 from hanse.participants import AnswerColumns, Participants
 from hanse.receipts import Receipts
@@ -114,6 +115,10 @@ class Forgetful:
 
     def event(self, kind: str, detail: Mapping[str, Json]) -> None:
         self.events.append((kind, detail))
+
+
+def _nothing() -> None:
+    pass
 
 
 def _no_line(node: str) -> Mapping[str, Json]:
@@ -217,11 +222,14 @@ class Loop:
                 behind = range(step, over) if anew is not None and over - step < _MOST_BEHIND else range(0)
                 links = self.transforms
                 changed = transforms.report(links, [a.metrics for a in gathered.answers]) if links else {}
-                self._close(record, gathered, sky, began)
+                rest = self._close(record, gathered, sky, began)
                 lost.update(record.failures.keys() - {*left})  # those that are left gave nothing as others were lost
                 if self.admission is not None:
                     self.admission.seen(record.failures)
                 del gathered  # the next step's contributions go where these were
+                if told is None or self.config.fraction < 1:
+                    rest()  # looked at below
+                    rest = _nothing
                 if told is None:
                     # one of which fewer nodes are left is no attempt that failed: there are as many such steps as nodes
                     failed += not (anew is not None and 0 < len(enough) < len(asks))
@@ -236,7 +244,7 @@ class Loop:
                         while answers > _PAST_ANSWERS:
                             answers -= len(past.pop(0).asked)
                     failed, state, step = 0, told, step + 1
-                    record.metrics = {**self.algorithm.metrics(state), **changed}
+                    record.metrics = changed
                 if writing is not None:
                     await writing
                 for place in behind:  # of each stands what became of it
@@ -255,7 +263,7 @@ class Loop:
                                 )
                 finally:
                     kept = time.perf_counter() if keep else kept
-                    writing = asyncio.ensure_future(self.journal.step(record, state, keep))
+                    writing = asyncio.ensure_future(self._write(record, rest, state, keep))
                 if anew is not None:
                     await writing  # who is killed before it is kept would ask this step again, and then other ones
                 if told is None:
@@ -275,6 +283,14 @@ class Loop:
                 await self.journal.end()
                 large_arrays.release()
         return state
+
+    async def _write(self, record: Step, rest: Callable[[], None], state: State, keep: bool) -> None:
+        """Makes the record whole, and durable."""
+        await asyncio.sleep(0)  # what is asked next leaves first: the nodes wait for it, and nobody for this
+        rest()
+        if record.status == "ok":
+            record.metrics = {**self.algorithm.metrics(state), **record.metrics}
+        await self.journal.step(record, state, keep)
 
     async def _said(self, step: int, awaited: Awaited) -> Ask | Done:
         if self.said is None:
@@ -392,7 +408,9 @@ class Loop:
             record.chosen["left_out"] = dict(choice.left_out)
         return record
 
-    def _close(self, record: Step, gathered: Gathered, sky: Sky, began: float) -> None:
+    def _close(self, record: Step, gathered: Gathered, sky: Sky, began: float) -> Callable[[], None]:
+        """Says of the step how it ended. What single nodes gave is told by what this returns, which keeps no arrays: it
+        takes longer, and the nodes need not wait for it."""
         record.ended = datetime.now(UTC).isoformat()
         record.seconds = time.perf_counter() - began
         record.failures = dict(gathered.failures)
@@ -400,11 +418,21 @@ class Loop:
         hidden = "weights" in gathered.unchecked
         if gathered.unchecked:
             record.gathered = {**gathered.told, "unchecked": list(gathered.unchecked)}
-        answers = gathered.answers
+        receipts = None if self.receipts is None else self.receipts.so_far()
+        return functools.partial(self._participants, record, gathered.answers, sky.seconds, hidden, receipts)
+
+    def _participants(
+        self,
+        record: Step,
+        answers: Sequence[Answer],
+        seconds: Mapping[str, float],
+        hidden: bool,
+        receipts: Receipts | None,
+    ) -> None:
         nodes = answers.nodes if isinstance(answers, AnswerColumns) else [a.node for a in answers]
         many = self.abreast is not None and len(answers) > self.abreast
         if many and all(node < following for node, following in pairwise(nodes)):  # each once
-            took = (sky.seconds.get(node, 0.0) for node in nodes)
+            took = (seconds.get(node, 0.0) for node in nodes)
             record.participants = Participants(record.asked if nodes == record.asked else nodes, answers, took, hidden)
             return
         record.participants = {
@@ -412,7 +440,7 @@ class Loop:
                 "weight": None if hidden else a.weight,
                 "metrics": dict(a.metrics),
                 "asked": a.asked,
-                "seconds": sky.seconds.get(a.node, 0.0),
+                "seconds": seconds.get(a.node, 0.0),
             }
             for a in answers
         }
@@ -420,8 +448,8 @@ class Loop:
             for node, part in record.participants.items():
                 if line := self.lines(node):
                     part["line"] = dict(line)
-        if self.receipts is not None:
-            record.receipts = self.receipts.of(record.participants)
+        if receipts is not None:
+            record.receipts = receipts.of(record.participants)
 
 
 def _used_up(steps: int, ask: Ask, lost: Counter[str]) -> str:

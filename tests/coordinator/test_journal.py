@@ -164,17 +164,3 @@ def test_the_last_record_is_written_that_came_while_others_were(
 
     asyncio.run(body())
     assert written.steps == [0, 1]
-
-
-def test_what_is_asked_next_leaves_before_a_record_is_made(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def steps() -> list[str]:
-        kept, order = written.journal(), list[str]()
-        real = kept._told
-        monkeypatch.setattr(kept, "_told", lambda *given: (order.append("record"), real(*given))[1])
-        writing = asyncio.ensure_future(kept.step(step(0), STATE, False))
-        asyncio.get_running_loop().call_soon(order.append, "ask")  # as the loop does, which begins the next step
-        await writing
-        await kept.end()
-        return order
-
-    assert asyncio.run(steps()) == ["ask", "record"]

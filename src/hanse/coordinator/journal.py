@@ -48,7 +48,6 @@ class StoreJournal:
         self._soon: asyncio.Task[None] | None = None  # writes them
 
     async def step(self, record: Step, state: State, keep: bool) -> None:
-        await asyncio.sleep(0)  # what is asked next leaves first: the nodes wait for it, and nobody for this
         if self._model is not None or keep or record.status != "ok":
             await self._write(record, state, keep)
             return
