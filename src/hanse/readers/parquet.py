@@ -16,7 +16,7 @@ EXTENSIONS = (".parquet", ".pq")
 KIND = "tabular"
 ROWS = 1 << 17  # that are checked at a time
 SLICE_BYTES = 32 << 20  # of values in memory at a time
-COLUMN_ROWS = 1 << 18  # of one column that are decoded at a time
+COLUMN_ROWS = 1 << 19  # of one column that are decoded at a time
 FEWEST = 1 << 13  # rows of a slice: of a table of very many columns
 Note = Callable[[int], None]  # bytes of the file that are done
 
