@@ -377,3 +377,15 @@ def test_order_of_arrival_does_not_matter() -> None:
     tables = shares(hard(100), 20, 50, 30)
     drives = [Drive(tables, model_name="sgd_classifier", num_rounds=1) for _ in range(2)]
     assert same(drives[0].run(), drives[1].run(reverse=True))
+
+
+def test_numbers_beyond_float32_are_missing_to_trees_and_stay_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of the rows that are looked at together they are among."""
+    monkeypatch.setattr(preparation, "_ROWS", 2)
+    x = np.array([1.0, 2.0, 1e39, np.nan, -np.inf, 3.0, -1e39])
+    table = Table.of({"x": x, "z": np.arange(7.0), "y": np.arange(7) % 2})
+    prepared = prepare({"a": table}, model_name="xgboost")
+    found = np.concatenate(list(preparation.design_columns(table, prepared)), axis=1)
+    np.testing.assert_array_equal(found[:, 0], [1, 2, np.nan, np.nan, np.nan, 3, np.nan])
+    np.testing.assert_array_equal(found[:, 1], np.arange(7))
+    np.testing.assert_array_equal(table["x"].values, x)

@@ -29,6 +29,7 @@ SETTINGS = {  # of algorithms whose model is the same for every way to divide th
     ),
 }
 _MOST = float(np.finfo(np.float32).max)
+_ROWS = 1 << 16  # that are looked at at a time
 STANDARDISED, RAW, CODED = "standardised", "raw", "coded"  # what a model needs (:mod:`hanse.models`)
 
 
@@ -198,9 +199,15 @@ def design_columns(
 
 def _float32_or_missing(values: Array) -> Array:
     """(n,) float64, NaN where a value is missing or, as float32, not below the largest one."""
-    with np.errstate(over="ignore"):
-        usable = np.abs(np.asarray(values, np.float32)) < np.float32(_MOST)
-    return values if usable.all() else np.where(usable, values, np.nan)
+    found = values
+    for low in range(0, len(values), _ROWS):
+        part = values[low : low + _ROWS]
+        with np.errstate(over="ignore"):
+            large = np.abs(np.asarray(part, np.float32)) >= np.float32(_MOST)
+        if large.any():
+            found = values.copy() if found is values else found
+            found[low : low + _ROWS][large] = np.nan
+    return found
 
 
 def check_task(site: Site, settled: Task) -> None:
