@@ -383,7 +383,7 @@ def test_numbers_beyond_float32_are_missing_to_trees_and_stay_in_the_table(monke
     """Whichever of the rows that are looked at together they are among."""
     monkeypatch.setattr(preparation, "_ROWS", 2)
     x = np.array([1.0, 2.0, 1e39, np.nan, -np.inf, 3.0, -1e39])
-    table = Table.of({"x": x, "z": np.arange(7.0), "y": np.arange(7) % 2})
+    table = Table.of({"x": x.copy(), "z": np.arange(7.0), "y": np.arange(7) % 2})
     prepared = prepare({"a": table}, model_name="xgboost")
     found = np.concatenate(list(preparation.design_columns(table, prepared)), axis=1)
     np.testing.assert_array_equal(found[:, 0], [1, 2, np.nan, np.nan, np.nan, 3, np.nan])
