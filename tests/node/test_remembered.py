@@ -68,6 +68,20 @@ def test_a_rule_is_asked_again_only_where_what_it_reads_is_another_one() -> None
         assert len(one.times) == n
 
 
+def test_who_decided_is_told_anew_where_one_that_is_asked_each_time_says_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    each, told = Asked("step"), iter([Decision(True, "each", by=by) for by in ("a", "a", "b", "")])
+    monkeypatch.setattr(each, "decide", lambda facts: next(told))
+    rules = RememberedRules([Asked("rows"), each])
+    assert [decide(rules, facts(step=step))[1].partition("; ")[2] for step in range(4)] == [
+        "each: a",
+        "each: a",
+        "each: b",
+        "",
+    ]
+
+
 @pytest.mark.parametrize("name", ["step", "round", "exchange"])
 def test_what_is_another_one_in_each_task_is_read_each_time(name: str) -> None:
     rule = Asked(name, "rows")
