@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -40,7 +41,7 @@ def test_a_process_that_was_forked_has_threads_of_its_own(monkeypatch: pytest.Mo
 
 def test_numba_is_loaded_beside_what_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes a second, in which a coordinator would hear nobody; numpy does what it can do meanwhile."""
-    goes_on, known = threading.Event(), sys.modules["numba"]
+    goes_on, known = threading.Event(), importlib.import_module("numba")
 
     def load() -> None:
         goes_on.wait(PATIENCE)
@@ -154,6 +155,15 @@ def test_others_who_come_too_late_are_asked_ever_more_rarely(late: bool, monkeyp
         assert sorted(done) == [0, 1, 2]
         calls.append(1)
     assert woken == ([0, 2, 6, 14, 30] if late else [*range(40)])
+
+
+def test_the_last_call_alone_may_be_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By two threads at once, as where sites of a simulation answer in threads: others are asked again all the same."""
+    monkeypatch.setattr(compiled, "_cores", lambda: 2)
+    monkeypatch.setattr(compiled, "_alone", compiled._Alone(all=1, left=-1))
+    assert compiled.threads() == 2
+    compiled.at_once([lambda: None])
+    assert compiled._alone.left == -1
 
 
 def test_others_who_come_in_time_again_are_asked_more_often_again() -> None:

@@ -142,7 +142,7 @@ _alone = _Alone()
 
 def threads() -> int:
     """How many threads work at once: as many as this process may use cores, or one where these have other work."""
-    return 1 if _alone.left else _cores()
+    return 1 if _alone.left > 0 else _cores()
 
 
 def at_once(tasks: Iterable[Callable[[], Any]], several: bool = True) -> None:
@@ -171,7 +171,7 @@ def at_once(tasks: Iterable[Callable[[], Any]], several: bool = True) -> None:
 
     others = min(threads(), len(left)) - 1 if several else 0
     if others < 1:
-        if several and _alone.left:
+        if several and _alone.left > 0:  # several threads of a process may count
             _alone.left -= 1
         work()
         return
