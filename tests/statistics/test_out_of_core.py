@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import resource
 import subprocess
 import sys
@@ -118,7 +117,7 @@ async def asked(node: Node, items: list[list[Json]], dataset: str = "data") -> t
 
     async def handle(peer: str, message: Message, progress: Progress) -> Message:
         data = {**message.body.data, "bundle": bundle.sha256, "run": "run-1"}
-        message = dataclasses.replace(message, sender="coordinator", body=Record(data, message.body.arrays))
+        message = message._replace(sender="coordinator", body=Record(data, message.body.arrays))
         return await node.coordinator.handler("coordinator", message, progress)
 
     algorithm = algorithms.build(config)

@@ -138,38 +138,52 @@ def _packable(state: State) -> tuple[int, int] | None:
     return scales.packable(state.adapter.objective.bounds(), state.counting.most)
 
 
-def largest(state: State) -> tuple[int, int]:
-    """How large a row's |gradient| and Hessian can be, in the units of this tree."""
-    bounds = state.adapter.objective.bounds()
-    if state.counting.weight_unit is not None or state.units is None or any(bound is None for bound in bounds):
-        return 1 << scales.BITS, 1 << scales.BITS
-    g, h = (scales.largest(bound, int(unit)) for bound, unit in zip(bounds, state.units[0], strict=True))
-    return g, h
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How large sums can be that are asked for.
 
+    Args:
+        largest: a row's |gradient| and Hessian, in the units of this tree.
+        rows: of the fullest bin of the sites that grow it; None where nobody knows, since one may grow it that was not
+            there when bins were counted, and before all have answered that will. ``others``: of the fullest of those
+            that are not told ``apart``.
+        apart: the bins whose sums are told apart from the others', where both sums of a bin are one number
+            (:mod:`hanse.boosting.packed`); None: they are two.
+    """
 
-def fullest(state: State) -> int | None:
-    """How many rows the fullest bin of the sites that grow this tree has; None where nobody knows, since one may grow
-    it that was not there when bins were counted."""
-    counted = state.took and {*state.took} <= {*state.counting.took}
-    return state.counting.fullest or None if counted else None
+    largest: tuple[int, int]
+    rows: int | None
+    others: int
+    apart: Array | None
 
+    @staticmethod
+    def of(state: State) -> Room:
+        """Of this tree."""
+        counting, bounds = state.counting, state.adapter.objective.bounds()
+        largest = 1 << scales.BITS, 1 << scales.BITS
+        if counting.weight_unit is None and state.units is not None and None not in bounds:
+            g, h = (scales.largest(bound, unit) for bound, unit in zip(bounds, state.units[0].tolist(), strict=True))
+            largest = g, h
+        counted = state.took and {*state.took} <= {*counting.took}
+        rows = counting.fullest or None if counted else None
+        return Room(largest, rows, counting.most, None if rows is None else counting.apart)
 
-def apart(state: State) -> Array | None:
-    """The bins whose sums are told apart from the others', inside this tree, where both sums of a bin are one number
-    (:mod:`hanse.boosting.packed`); None: they are two."""
-    return state.counting.apart if fullest(state) is not None else None
+    @property
+    def fullest(self) -> tuple[int, int]:
+        """Most rows of a bin, and of one of those that are told apart."""
+        most = self.rows or 1 << 62
+        return (most if self.apart is None else self.others), most
 
-
-def most(state: State) -> dict[str, int]:
-    """How large a number of the histograms of a site, and of all together, can be inside a tree: of no more rows than
-    the fullest bin has of all sites."""
-    rows = fullest(state)
-    if rows is None:
-        return {}
-    g, h = largest(state)
-    if apart(state) is None:
-        return {"histograms": rows * max(g, h)}
-    return {"histograms": packed.largest(state.counting.most * g), "apart": rows * max(g, h)}
+    @property
+    def most(self) -> dict[str, int]:
+        """How large a number of the histograms of a site, and of all together, can be: of no more rows than the fullest
+        bin has of all sites."""
+        if self.rows is None:
+            return {}
+        g, h = self.largest
+        if self.apart is None:
+            return {"histograms": self.rows * max(g, h)}
+        return {"histograms": packed.largest(self.others * g), "apart": self.rows * max(g, h)}
 
 
 def timed(times: Times, found: Mapping[str, Array], weight_unit: int | None) -> Times:

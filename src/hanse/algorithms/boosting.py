@@ -34,9 +34,10 @@ from hanse import rough
 from hanse.algorithms import _boosting_counts, _boosting_leaves, _boosting_shap, _boosting_state
 from hanse.algorithms._boosting_leaves import Leaves
 from hanse.algorithms._boosting_site import Blank, Forward, Level, Question, Residuals, Times, adapter_of, answer
-from hanse.algorithms._boosting_state import State
+from hanse.algorithms._boosting_state import Room, State
 from hanse.boosting import growing, objective, quantiles, scales, sound
 from hanse.boosting.growing import Growing, Splits
+from hanse.boosting.importance import shares
 from hanse.boosting.packed import Sums
 from hanse.boosting.splits import Impossible
 from hanse.boosting.trees import Trees, join, none
@@ -270,7 +271,7 @@ class ExactBoosting:
             counts=counts,
             arrays=arrays,
             sums=sums,
-            fault=partial(_fault, state.bins.starts, *_limits(state)),
+            fault=partial(_fault, state.bins.starts, Room.of(state)),
             whole=grows,
             checkpoint=schedule.round % CHECKPOINT_EVERY == 0,
         )
@@ -303,7 +304,8 @@ class ExactBoosting:
         if state.bins is None:
             raise RunFailed("the edges of the bins are not settled")
         size, wide, round = len(grown.built), int(state.bins.starts[-1]), state.schedule.round + 1
-        apart, residuals = _boosting_state.apart(state), None
+        bounds, residuals = Room.of(state), None
+        apart = bounds.apart
         level = Level(grown.splits, state.grown, state.after, grown.built, wide, apart)
         arrays: dict[str, tuple[str, tuple[int, ...]]]
         arrays = {"rows": ("int64", (size,)), "histograms": ("int64", (size, wide, 2))}
@@ -329,8 +331,8 @@ class ExactBoosting:
             counts={"rows": None, **_counts(state, "ranks")},
             arrays=arrays,
             sums={},
-            most=_boosting_state.most(state),
-            fault=partial(_fault, state.bins.starts, *_limits(state)),
+            most=bounds.most,
+            fault=partial(_fault, state.bins.starts, bounds),
             whole=True,
             checkpoint=False,
         )
@@ -341,7 +343,7 @@ class ExactBoosting:
             raise RunFailed("the units of gradients and Hessians are not settled")
         rules, bins = state.rules, state.bins
         worth = np.repeat(np.ldexp(1.0, state.units), rules.parallel, axis=0)
-        sums = _sums(gathered.sum(), _boosting_state.apart(state))
+        sums = _sums(gathered.sum(), state.counting.apart)
         first = state.growing is None
         told = state.grown if first else state.after
         try:
@@ -382,7 +384,7 @@ class ExactBoosting:
 
     def _added(self, state: State, grown: Growing, trees: Trees, home: Array, first: bool) -> State:
         """With the trees of the round; ``first``: after its first ask."""
-        gains = _gains(trees, len(state.importance.latest))
+        gains = shares(trees, len(state.importance.latest))
         importance = state.importance.told({"importance": gains, "importance_weight": np.array([float(gains.any())])})
         measured = state.schedule.measured and first
         schedule = replace(state.schedule.trained(None), measured=measured)
@@ -454,31 +456,17 @@ ALGORITHM = Typed(ExactBoosting(), State, Question)
 # ---------------------------------------------------------------- parts
 
 
-def _limits(state: State) -> tuple[tuple[int, int], tuple[int, int], Array | None]:
-    """What :func:`_fault` holds histograms against."""
-    fullest, most = _boosting_state.fullest(state) or 1 << 62, state.counting.most
-    apart = _boosting_state.apart(state)
-    return _boosting_state.largest(state), (fullest if apart is None else most, fullest), apart
-
-
-def _fault(
-    starts: Array,
-    largest: tuple[int, int],
-    fullest: tuple[int, int],
-    apart: Array | None,
-    arrays: Mapping[str, Array],
-) -> str:
+def _fault(starts: Array, bounds: Room, arrays: Mapping[str, Array]) -> str:
     """What is wrong with the histograms of one site; "" if nothing is. (The rows it names are held against what it
     declared beside this.)
 
     Args:
         starts: (f + 1,) where the bins of each column begin.
-        largest: that |g| and h of a row can be.
-        fullest: most rows of a bin, and of one of those that are told ``apart``.
     """
     if "histograms" not in arrays:
         return scales.below(arrays, ("ranks", "at_risk", "happened", "magnitudes"))
-    return sound.fault(_sums(arrays, apart), np.asarray(arrays["rows"]), starts, largest, fullest)
+    rows = np.asarray(arrays["rows"])
+    return sound.fault(_sums(arrays, bounds.apart), rows, starts, bounds.largest, bounds.fullest)
 
 
 def _sums(arrays: Mapping[str, Array], apart: Array | None) -> Sums:
@@ -542,10 +530,3 @@ def _stamp(*parts: Any) -> str:
 
 
 _name = cache(str)  # of a dtype: numpy puts it together anew each time, which takes longer than to hash a small array
-
-
-def _gains(trees: Trees, features: int) -> Array:
-    """(f,) each feature's share of the gain of all splits; zeros where there are none."""
-    inner = trees.left >= 0
-    gain = np.bincount(trees.feature[inner], trees.gain[inner].astype(np.float64), features)
-    return gain / gain.sum() if gain.sum() > 0 else gain

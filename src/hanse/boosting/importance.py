@@ -46,6 +46,12 @@ def scores(trees: Trees, features: int, kind: Kind = "gain") -> Array:
     return total if kind.startswith("total") else np.divide(total, count, out=np.zeros(features), where=count > 0)
 
 
+def shares(trees: Trees, features: int) -> Array:
+    """(f,) float64, each feature's share of the gain of all splits; zeros where there are none."""
+    gain = scores(trees, features, "total_gain")
+    return gain / gain.sum() if gain.sum() > 0 else gain
+
+
 def shap(trees: Trees, base: Array, X: Array) -> Array:
     """(n, outputs, f + 1) float64 SHAP values of (n, f) rows, and last what is expected of any row; a row's sum is its
     margin.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -95,8 +96,7 @@ class ExactTrees:
 
     def importance(self, trees: Trees) -> Array:
         """(f,) share of each feature in the gain of all splits; sums to 1, or to 0 without splits."""
-        gain = of_trees.scores(trees, len(self.task.features), "total_gain")
-        return gain / gain.sum() if gain.sum() > 0 else gain
+        return of_trees.shares(trees, len(self.task.features))
 
 
 def read(options: Mapping[str, Json]) -> dict[str, Any]:
@@ -146,8 +146,8 @@ def native(result: Record) -> Any:
 
 def importance(result: Record) -> Array:
     """(f,) share of each feature in the gain of all splits."""
-    model, trees, _ = _parts(result)
-    return model.importance(trees)
+    trees = Trees(**{field.name: result.arrays[f"model.{field.name}"] for field in fields(Trees)})
+    return of_trees.shares(trees, len(result.data["task"]["features"]))  # asked after each tree: the model is not made
 
 
 def predict(result: Record, X: Array) -> Array:
