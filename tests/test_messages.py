@@ -43,6 +43,7 @@ from hanse.messages import (
     receipt,
     signal,
 )
+from hanse.messages import header as header_file
 from tests.examples import examples
 
 DTYPES = ["<f8", "<f4", "<f2", "<i8", "<i4", "<i2", "i1", "<u8", "<u4", "<u2", "u1", "bool"]
@@ -580,3 +581,21 @@ def test_what_is_bound_is_the_purpose_and_all_of_a_record() -> None:
     assert bound(b"p", load(dump(base))) == bound(b"p", base)
     large = Record({}, {"x": np.arange(400_000.0), "y": np.arange(10)})
     assert bound(b"p", load(dump(large))) == bound(b"p", large)
+
+
+def test_a_header_is_read_once_of_each_of_many_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The levels of trees have a hundred, in turn; what is remembered of long ones has a limit, too."""
+    read: list[str] = []
+    whole = header_file._read_all
+    monkeypatch.setattr(header_file, "_known", {})
+    monkeypatch.setattr(header_file, "_read_all", lambda text: (read.append(text), whole(text))[1])
+    heads = [head(Message("task", "1", body=Record({}, {"a": np.zeros(size)}))) for size in range(150)]
+    for _ in range(2):
+        for size, text in enumerate(heads):
+            assert header_file.read_header(text)[0].nbytes == 8 * size
+    assert len(read) == 150
+    for size in range(100):
+        long = Record({}, {"a" * (60 << 10): np.zeros(size)})
+        header_file.read_header(head(Message("task", "1", body=long)))
+        assert sum(map(len, header_file._known)) <= 4 << 20
+    assert header_file._known

@@ -21,7 +21,7 @@ from hanse.errors import WireError
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _FEW_BYTES = 16 << 10
-KEPT_LAYOUTS = 64  # the messages of a run have the same few
+KEPT_LAYOUTS = 256  # the messages of a run have the same: those of trees a hundred, by how many nodes a level has
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),

@@ -16,7 +16,7 @@ MAX_HEADER_BYTES = 16 << 20
 _MAX_DIMENSIONS = 32
 _TEXTS = {str}
 _START = '{"__metadata__":'
-_KNOWN_CHARACTERS = 64 << 10
+_KNOWN_CHARACTERS, _KNOWN_TOGETHER = 64 << 10, 4 << 20  # of one of these, and of all
 _known: dict[str, Layout] = {}  # what followed the metadata of a header that was found good
 
 
@@ -71,9 +71,9 @@ def read_header(text: bytes | memoryview) -> tuple[Layout, dict[str, str]]:
         known = _known.get(after)
         if known is not None and set(map(type, metadata.values())) == _TEXTS:
             return known, metadata
-    layout, metadata = _read_all(plain)
+    layout, metadata = _read_all(plain.rstrip(" "))
     if 0 < len(after) <= _KNOWN_CHARACTERS:
-        if len(_known) >= KEPT_LAYOUTS:
+        if len(_known) >= KEPT_LAYOUTS or sum(map(len, list(_known))) + len(after) > _KNOWN_TOGETHER:
             _known.clear()
         _known[after] = layout
     return layout, metadata
