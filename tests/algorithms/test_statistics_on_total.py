@@ -314,6 +314,21 @@ def test_two_grids_tell_no_more_than_one(asked: Any) -> None:
     assert len({round(v, 9) for v in ends}) < 5  # the test ends where a curve is told
 
 
+def test_a_rank_test_that_a_grid_ends_says_where(four: Any, asked: Any) -> None:
+    """It ended at the last time that is told, however far the grid went, and nothing said so."""
+    pooled = pd.concat(list(four.values())).dropna(subset=["days", "e"])
+    a, b = pooled[pooled.g == "a"], pooled[pooled.g == "b"]
+    for end in (200.0, 1e6):
+        found = asked.logrank("days", "e", group="g", grid=[0.0, end])
+        until = found["until"]
+        assert 0 < until <= min(end, pooled.days.max())
+        true = logrank_test(
+            *(one.days.clip(upper=until) for one in (a, b)), *(one.e * (one.days <= until) for one in (a, b))
+        )
+        assert found["chi2"] == pytest.approx(true.test_statistic, rel=1e-9)
+    assert "until" not in asked.logrank("days", "e", group="g")
+
+
 def test_ranks_are_of_all_rows(four: Any, asked: Any) -> None:
     pooled = pd.concat(list(four.values())).dropna(subset=["x"])
     a, b = pooled[pooled.g == "a"].x, pooled[pooled.g == "b"].x
@@ -673,6 +688,10 @@ def test_what_few_sites_have_columns_for_is_in_no_sum(four: Any, sites: int, mon
         assert told(value) is (sites == 3), (name, value)
         if sites < 3:
             assert any("fewer than 3 sites" in note for note in result.notes), name
+    curves = analytics.fetch_stats_with_args(
+        {"days, e": {"logrank": {"group": "kind"}}}
+    )  # without a label the run failed
+    assert curves.value(curves.wanted[0])["groups"] == []
     by = analytics.fetch_stats("mean", ["x"], by="kind")
     assert told(by.value(by.wanted[0])) is (sites == 3)
     assert analytics.mean(["x"])["x"] is not None

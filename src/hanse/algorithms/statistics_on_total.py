@@ -432,6 +432,8 @@ def _values(
         if stat.of_all is None or not {*needs} & {*items}:
             continue
         everything, told = (known_of(query.plan, part, item, 0) for part in (exact, arrays))
+        if not all(everything):  # no label is told, as of a column that few sites have
+            continue
         try:
             found[str(query.plan.place(item))] = stat.of_all(item.options, everything, told)
         except ConfigError:

@@ -8,6 +8,9 @@ Where times are joined at some site (``hidden``: at how many), chi2 and p of two
 ``p_range`` wherever the rows stand, and p is given where that range says enough (:mod:`hanse.statistics._p_values`);
 of more groups, there is none. ``hidden`` also counts the sites that keep groups of few events back, whose rows are in
 neither.
+
+Where the minimum holds on the total, a ``grid`` ends the test at the last time before its end at which a curve is told,
+which is ``until``; of all times it is the test without a grid.
 """
 
 from __future__ import annotations
@@ -74,12 +77,12 @@ def of_all(options: Mapping[str, Json], known: Known, told: Known) -> Json:
     groups, full, curves = _compared(options, known)
     if len(full) < 2:
         return {"groups": groups, "chi2": None, "dof": None, "p": None}
-    times = len(_total_curve.ENDS)
-    if options["grid"] is not None:
-        ends = np.unique(told[1]["times"])
-        last = float(ends[ends <= options["grid"][-1]].max(initial=0.0))
-        times = int(np.searchsorted(_total_curve.ENDS, last, "right"))
-    return _test(groups, curves["events"][full], curves["gone"][full], times)
+    events, gone = curves["events"][full], curves["gone"][full]
+    if options["grid"] is None:
+        return _test(groups, events, gone, len(_total_curve.ENDS))
+    ends = np.unique(told[1]["times"])
+    last = float(ends[ends <= options["grid"][-1]].max(initial=0.0))
+    return _test(groups, events, gone, int(np.searchsorted(_total_curve.ENDS, last, "right"))) | {"until": last}
 
 
 def _compared(options: Mapping[str, Json], known: Known) -> tuple[list[str], Array, Mapping[str, Json]]:
@@ -175,6 +178,7 @@ STATISTIC = Statistic(
     needs=needs,
     final=final,
     pooled=pooled,
+    fixed=("hidden", "until"),
     of_all=of_all,
     why=why,
     scalar=False,
