@@ -258,7 +258,7 @@ class Worker:
         run = str(task.data["run"])
         sizes, op = self._sizes.setdefault(run, {}), str(task.data.get("op"))
         held: list[SharedBuffer] = []
-        asked = list[SharedBuffer]()
+        asked: list[SharedBuffer] = []
 
         def pack(process: _Process) -> tuple[bytearray, list[int]]:
             buffer = self._shared(task)

@@ -104,7 +104,8 @@ class WorkerLoop:
 
     def _do(self, packet: Packet) -> None:
         fds = list(packet.fds)
-        mapped, made = list[weakref.ref[Window]](), list[int]()
+        mapped: list[weakref.ref[Window]] = []
+        made: list[int] = []
 
         def land(nbytes: int) -> Memory:
             if len(packet.inline) == nbytes:

@@ -140,7 +140,8 @@ class Outbox:
     def _send_next(self) -> bool:
         """Returns False where all that is left waits for its pace."""
         # A method of its own, so that nothing of what was sent is held while the outbox is empty.
-        small, movers = list[bytes](), list[Callable[[], None]]()
+        small: list[bytes] = []
+        movers: list[Callable[[], None]] = []
         if not self._large:
             small, self._large, movers = self._take()
         some = bool(small or self._large or movers)
