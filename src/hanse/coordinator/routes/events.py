@@ -67,15 +67,21 @@ async def stream(request: Request, since: Annotated[int | None, Query(ge=0, le=1
 
 async def _stream(it: Coordinator, who: UserAccount, last: int) -> AsyncIterator[bytes]:
     sight, began = EventsSeen(it, who), await asyncio.to_thread(it.store.events.last)
+
+    def look(after: int) -> tuple[list[Event], list[Event] | None]:
+        """What has happened, and what of it the account may see; None where its rights have changed meanwhile."""
+        found = list(it.store.events.since(after, _BATCH))
+        changed = any(event.id > began and _of_rights(event, who) for event in found)
+        return found, None if changed else sight.of(found)
+
     yield b": connected\n\n"
     while not it.chronicle.closed:
         news, turn = it.chronicle.news(), it.chronicle.turn()  # taken before reading, so that nothing falls between
-        found = await asyncio.to_thread(it.store.events.since, last, _BATCH)
+        found, shown = await asyncio.to_thread(look, last)
         if found:
             last = found[-1].id
-            if any(event.id > began and _of_rights(event, who) for event in found):
+            if shown is None:
                 return  # who comes back is looked at anew
-            shown = await asyncio.to_thread(sight.of, found)
             if shown:
                 yield "".join(_frame(event) for event in shown).encode()
             if all(event.kind == STEP for event in found):  # nobody sees more of them a second, and each is asked about
