@@ -254,7 +254,7 @@ def _grow(
         while not now.done:
             shape = (len(now.built), width) if packs else (len(now.built), width, 2)
             found = sums.of(math.prod(shape)).reshape(shape)
-            now = growing.grown(now, packed.unpacked(found) if packs else found, worth, bins, rules, tree)
+            now = growing.grown(now, packed.Sums.of(found), worth, bins, rules, tree)
             if not now.done:
                 _ask(connections, now.splits, now.built, nothing)
         grown, home = growing.finished(now, worth, bins, rules)

@@ -35,6 +35,19 @@ def test_a_site_that_the_bench_makes_slow_holds_fedavg_up_and_not_fedbuff() -> N
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("packs", [True, False])
+def test_the_least_that_a_tree_takes_is_measured_with_the_loops_of_a_run(packs: bool) -> None:
+    """It calls them by itself, and what one of them takes was changed beneath it."""
+    code = (
+        "import json, boosting, _boosting_floor as floor; "
+        f"print(json.dumps(floor.per_tree(*boosting.rows(3000, 5, {not packs}), 2, 1, 3)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=BENCH, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout.splitlines()[-1])["bytes"] > 0
+
+
+@pytest.mark.long
 def test_policies_are_measured_on_and_off_in_one_federation() -> None:
     command = [sys.executable, str(BENCH / "policy.py"), "--nodes", "2", "--pairs", "2", "--rounds", "3", "--json"]
     done = subprocess.run([*command, "--decisions", "20"], capture_output=True, text=True, timeout=400)
