@@ -142,6 +142,9 @@ def test_a_run_by_commands_alone(real: Living, tmp_path: Path) -> None:
     rounds = call(real, "run", "rounds", run_id).stdout
     assert rounds.splitlines()[0].split()[:4] == ["step", "phase", "round", "status"]
     assert "evaluate" in rounds
+    table = [line.split() for line in rounds.splitlines()[:-1]]
+    measured = table[0].index("measured")  # rounds of the model that the loss is of
+    assert [int(row[measured]) for row in table if row[1] == "train"] == [0, 1, 2]
     assert len(json.loads(call(real, "run", "rounds", run_id, "--json").stdout)) == len(rounds.splitlines()) - 2
     assert rounds.splitlines()[-1] == "gathered: plain: the coordinator saw what each site contributed"
     analytics = call(real, "run", "analytics", run_id).stdout

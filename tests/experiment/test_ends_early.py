@@ -61,3 +61,28 @@ def test_in_a_federation_it_ends_as_in_a_simulation(tmp_path: Path) -> None:
         told = scientist.analytics(experiment.run_id)["client_performance"]
         assert {"cosine", "left_out"} <= set(next(iter(told.values())))
         scientist.close()
+
+
+def test_what_is_told_of_boosted_trees_everywhere_is_the_same(tmp_path: Path) -> None:
+    """Of trees that ended early the last version had the loss of the last ones that were grown, or none where steps
+    came after it, and the run had come one round less far than it had."""
+    sites = {"mainz": table(1), "trier": table(2)}
+    given = {"model": "xgboost", "target": "disease", "sample_id_column": None}
+    with living(tmp_path, sites) as real, hanse.connect(real.url, real.tokens["scientist"]) as federation:
+        scientist = Connection(Credentials(real.url, real.tokens["scientist"]))
+        for more, early in (
+            ({"rounds": 30, "early_stopping_rounds": 2}, True),
+            ({"rounds": 3, "shap_rows": None}, False),
+        ):
+            experiment = federation.experiment(**given, **more).propose()
+            for name in real.hospitals:
+                here = Connection(Credentials(real.url, real.tokens[name]))
+                here.consent(experiment.run_id, name, "accept", here.session(experiment.run_id)["code_hash"])
+                here.close()
+            result = experiment.wait(progress=False)
+            round, grown = result.record.data["round"], max(step.round or 0 for step in result.rounds)
+            assert (round < grown) is early
+            last = scientist.versions(experiment.run_id)[-1]
+            assert (last["round"], last["metrics"]["loss"]) == (round, result.metrics["loss"])
+            assert scientist.session(experiment.run_id)["current_round"] == grown
+        scientist.close()

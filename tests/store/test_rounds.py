@@ -64,6 +64,13 @@ def test_many_records_take_as_many_statements_as_one(store: Store, running: str)
     assert [e.detail["label"] for e in heard] == ["step 1", "step 2", "again", "step 3", "last"]
 
 
+def test_the_round_of_a_run_is_the_last_of_all_records_that_come_together(store: Store, running: str) -> None:
+    """A run of twelve rounds had come to round 11 when it was completed, as what follows the last is of no round."""
+    earlier = [(0, {**RECORD, "round": 11}), (1, {**RECORD, "round": 12}), (2, {**RECORD, "round": None})]
+    store.rounds.checkpoint(running, 3, None, {**RECORD, "round": None}, earlier)
+    assert store.runs.get(running).round == 12
+
+
 def test_a_connection_that_wrote_is_the_next_that_is_used(store: Store, running: str) -> None:
     """Of SQLite it has the pages in memory that it wrote; another one reads them from the file again."""
     with store.database.read() as one, store.database.read() as other:

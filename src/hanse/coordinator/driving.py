@@ -235,8 +235,8 @@ class RunDriver:
         def complete() -> StoredRun:
             record = algorithm.result(state)
             sha = self._store.blobs.put(record)
-            round, metrics = self._last_metrics(run.id)
-            round = record.data.get("round", round)  # of a run that ended early an earlier one than the last trained
+            # of a run that ended early an earlier round than the last trained
+            round, metrics = self._last_metrics(run.id, record.data.get("round"))
             self._store.models.add(run.id, sha, round=round, metrics=metrics)
             if config.keep_models == "best":
                 for old in self._store.models.thin(run.id):
@@ -270,18 +270,20 @@ class RunDriver:
             self._governance, Bundle(frozen), run.id, run.proposer, role_now(), run.nodes, failures, role_now
         )
 
-    def _last_metrics(self, run_id: str) -> tuple[int | None, Mapping[str, Json]]:
-        """The last training round, and what was measured last: a step may evaluate the model of a round before."""
-        round: int | None = None
-        metrics: Mapping[str, Json] = {}
+    def _last_metrics(self, run_id: str, of: int | None) -> tuple[int | None, Mapping[str, Json]]:
+        """The round of the model, the last that was trained where nobody says it (``of``); and what was measured of it,
+        in a step after the one that made it, or else last."""
+        round, latest = of, dict[str, Json]()
         for done in self._store.rounds.backwards(run_id):
-            if done.status == "ok":
-                told = dict(done.record.get("metrics") or {})
-                round = done.round if round is None else round
-                metrics = metrics or {name: value for name, value in told.items() if name != MEASURED}
-            if round is not None and metrics:
+            if done.status != "ok":
+                continue
+            told = {name: value for name, value in (done.record.get("metrics") or {}).items() if name != MEASURED}
+            if of is not None and told.get("evaluated_round") == of:
+                return of, told
+            round, latest = done.round if round is None else round, latest or told
+            if latest and round is not None and (of is None or (done.round is not None and done.round < of)):
                 break
-        return round, metrics
+        return round, latest
 
     def _end(self, run_id: str, to: RunState, reason: str, result: str | None) -> StoredRun:
         """The last transition, whatever the run was when the rounds ended (a pause may come with the last one)."""

@@ -152,7 +152,11 @@ def inclusion(here: Connection, id: str, node: str, output: str | None) -> None:
 @json_option
 @connected
 def rounds(here: Connection, id: str, as_json: bool) -> None:
-    """Show the record of every step of a run."""
+    """Show the record of every step of a run.
+
+    Loss and the like are of the model after as many rounds as ``measured`` says: most strategies measure a model when
+    they begin the round after it.
+    """
     import dataclasses
 
     from hanse.experiment import records
@@ -171,6 +175,7 @@ def rounds(here: Connection, id: str, as_json: bool) -> None:
             "seconds": s.seconds,
             "answered": len(s.participants),
             "failed": len(s.failures),
+            "measured": records.evaluated(s) if "loss" in s.metrics else None,  # rounds that the model had then
             "loss": s.metrics.get("loss"),
             "accuracy": s.metrics.get("accuracy"),
             "auc": s.metrics.get("auc"),

@@ -120,7 +120,8 @@ class Rounds:
         row = written[-1]
         place = self._place(state)
         with self._database.write() as tx:
-            progress = {"run_id": words(run_id), "at": now(), "new_step": step, "new_round": row["round"]}
+            round = next((one["round"] for one in reversed(written) if one["round"] is not None), None)
+            progress = {"run_id": words(run_id), "at": now(), "new_step": step, "new_round": round}
             if tx.execute(_PROGRESS, progress).rowcount == 0:
                 found = tx.execute(_STATE, {"run_id": words(run_id)}).scalar()
                 if found is None:
