@@ -86,6 +86,10 @@ def test_the_model_is_that_of_a_plain_run(federation: Any, settings: dict[str, A
     assert secure.gathering in repr(secure)
     assert secure.gathering in secure._repr_html_()
     assert plain.gathering not in repr(plain)
+    assert all(row["share"] > 0 for row in plain.contributions)  # each of 0, of nobody knows how many, was told
+    assert [row["share"] for row in secure.contributions] == [None] * SITES
+    assert "unknown" in secure._repr_html_()
+    assert secure.plot() is not None
 
 
 def test_trees_of_exact_boosting_are_the_same_bytes(federation: Any) -> None:

@@ -326,11 +326,13 @@ def sites(rows: Sequence[Mapping[str, float | str | None]], columns: Mapping[str
     head += "".join(f"<th>{escape(title)}</th>" for title in columns.values())
     body = []
     for row in rows:
-        share = float(row.get("share") or 0.0)
+        share, known = float(row.get("share") or 0.0), row.get("share") is not None
         look = f"width:{share * 100:.1f}%;min-width:1px;height:9px;border-radius:2px;background:{BLUE};opacity:.82"
         bar = (
             "<div style='display:flex;align-items:center;gap:6px'><div style='width:70%;max-width:230px'>"
             f"<div style='{look}'></div></div>{share:.0%}</div>"
+            if known
+            else "unknown"
         )
         values = "".join(f"<td>{escape(_figure(row.get(key)))}</td>" for key in columns)
         node = str(row["node"])

@@ -116,12 +116,14 @@ def _participation(
 
 def _contributions(axes: Any, contributions: Sequence[Row]) -> None:
     rows = list(contributions)[::-1]
-    axes.barh([r["node"] for r in rows], [r["share"] for r in rows], color=drawing.BLUE, alpha=0.82, height=0.6)
+    shares = [r["share"] or 0.0 for r in rows]  # None: nobody knows it
+    axes.barh([r["node"] for r in rows], shares, color=drawing.BLUE, alpha=0.82, height=0.6)
     for line, row in enumerate(rows):
         known = [k for k in ("accuracy", "auc", "r2", "loss") if row.get(k) is not None]
-        words = [f"{row['share']:.0%}", *(f"{title(k)} {row[k]:.3f}" for k in known[:2])]
-        axes.annotate("  " + ", ".join(words), (row["share"], line), va="center", fontsize=8)
-    axes.set_xlim(0, max([r["share"] for r in rows] + [0.1]) * 1.75)
+        share = "share unknown" if row["share"] is None else f"{row['share']:.0%}"
+        words = [share, *(f"{title(k)} {row[k]:.3f}" for k in known[:2])]
+        axes.annotate("  " + ", ".join(words), (shares[line], line), va="center", fontsize=8)
+    axes.set_xlim(0, max([*shares, 0.1]) * 1.75)
     _plain(axes, "Contribution of each site", "share of the training rows")
 
 

@@ -155,9 +155,9 @@ def _rows(trained: Sequence[Step], node: str) -> float:
 
 def contributions(rounds: Sequence[Step], nodes: Sequence[str]) -> list[dict[str, Any]]:
     """A row for each node: its ``share`` of the weights, each node's of the last round that it trained in, or of the
-    rows that it trained on, where sums of rows add up; the last value of each of its metrics; and the means over the
-    rounds of its ``update_norm`` and, where they were told, of ``cosine`` and ``left_out``
-    (:mod:`hanse.learning.contributing`)."""
+    rows that it trained on, where sums of rows add up (None: nobody knows, as in secure sums); the last value of each
+    of its metrics; and the means over the rounds of its ``update_norm`` and, where they were told, of ``cosine`` and
+    ``left_out`` (:mod:`hanse.learning.contributing`)."""
     trained = [s for s in rounds if s.round is not None and s.status == "ok" and s.label != "evaluate"]
     weights = {n: 0.0 for n in nodes}
     for node in nodes:
@@ -165,7 +165,7 @@ def contributions(rounds: Sequence[Step], nodes: Sequence[str]) -> list[dict[str
         weights[node] = own[-1] if own else 0.0
     if set(weights.values()) <= {0.0, 1.0}:  # sums over rows, to which each row counts as much
         weights = {n: _rows(trained, n) if weights[n] else 0.0 for n in nodes}
-    total = math.fsum(weights.values()) or 1.0
+    total = math.fsum(weights.values())
     rows = []
     for node in nodes:
         last: dict[str, float] = {}
@@ -177,7 +177,7 @@ def contributions(rounds: Sequence[Step], nodes: Sequence[str]) -> list[dict[str
             if "update_norm" in values:
                 norms.append(values.pop("update_norm"))
             last |= {k: v for k, v in values.items() if not k.startswith("train_loss")}
-        row = {"node": node, "share": weights[node] / total, **last}
+        row = {"node": node, "share": weights[node] / total if total else None, **last}
         if norms:
             row["update_norm"] = math.fsum(norms) / len(norms)
         rows.append({**row, **contributing.means([step.metrics for step in rounds], node)})
