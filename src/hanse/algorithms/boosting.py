@@ -178,7 +178,8 @@ class ExactBoosting:
             return self._anew(state, there)
         if lost:
             return replace(state, took=there, whole=lost, schedule=state.schedule.noted(None))
-        state = replace(state, took=there, whole=())
+        if there != state.took or state.whole:
+            state = replace(state, took=there, whole=())
         if state.growing is None:
             now = self._begun(state, gathered)
         elif state.leaves is not None:
@@ -350,12 +351,13 @@ class ExactBoosting:
             now = growing.grown(before, sums, worth, bins, rules, state.schedule.round)
         except Impossible as wrong:
             raise Unusable({a.node: f"the sums of all sites {wrong}" for a in gathered.answers}) from None
-        state = replace(state, growing=now, grown=told, after=_stamp(told, now.splits))
+        schedule = state.schedule if first else state.schedule.noted(None)
+        state = replace(state, growing=now, grown=told, after=_stamp(told, now.splits), schedule=schedule)
         if not now.done:
-            return state if first else replace(state, schedule=state.schedule.noted(None))
+            return state
         if state.adapter.objective.quantile is not None:
             leaves = _boosting_leaves.begun(self._trees(state, now)[0])
-            return replace(state, leaves=leaves, schedule=state.schedule if first else state.schedule.noted(None))
+            return replace(state, leaves=leaves)
         return self._added(state, now, *self._trees(state, now), first)
 
     @staticmethod

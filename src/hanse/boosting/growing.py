@@ -371,10 +371,10 @@ def _with_children(nodes: TreeNodes, at: Array, scales: Array, rules: Rules) -> 
         upper[::2], lower[1::2] = (np.where(sign > 0, middle, own) for own in (upper[::2], lower[1::2]))
         lower[::2], upper[1::2] = (np.where(sign < 0, middle, own) for own in (lower[::2], upper[1::2]))
         real[_LOWER], real[_UPPER] = lower, upper
-    before = nodes.whole.copy()
-    before[_LEFT, at] = np.arange(count, count + 2 * len(at), 2)
+    joined = np.concatenate([nodes.whole, whole], axis=1)
+    joined[_LEFT, at] = np.arange(count, count + 2 * len(at), 2)
     return TreeNodes(
-        np.concatenate([before, whole], axis=1),
+        joined,
         np.concatenate([nodes.real, real], axis=1),
         np.concatenate([nodes.right, children.right]),
     )
