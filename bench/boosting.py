@@ -147,6 +147,7 @@ def federated(X: Any, y: Any, nodes: int, trees: int, depth: int, home: Path, li
         idle = {pid: resident_mb(pid) for pid in workers}
         for pid in workers:
             reset_peak(pid)
+        learn(federation, token, SHORT, depth)  # the coordinator loads what such sums are worth (a second, once)
         short = learn(federation, token, SHORT, depth)
         seconds, cpu, result = learn(federation, token, trees, depth)
         steps = [s for s in result.rounds if s.round is not None]
