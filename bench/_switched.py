@@ -11,11 +11,13 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from demo.tied import follow_starter  # noqa: E402
 from hanse.facts import Facts  # noqa: E402
+from hanse.messages import Json  # noqa: E402
 from hanse.policy import policy_file  # noqa: E402
 from hanse.rule import Decision  # noqa: E402
 
@@ -33,15 +35,17 @@ class SwitchedRule(policy_file.PolicyFile):
     on = True
     _without = policy_file.PolicyFile({"policy_file": ""})
 
+    def __init__(self, policy: Mapping[str, Json]) -> None:
+        super().__init__(policy)
+        version = self.decides_by  # is there where policies are
+        self.decides_by = lambda: version() if SwitchedRule.on else ""
+
     def decide(self, facts: Facts) -> Decision:
         return super().decide(facts) if SwitchedRule.on else self._without.decide(facts)
 
     @property
     def reads(self) -> frozenset[str]:
         return super().reads if SwitchedRule.on else self._without.reads
-
-    def decides_by(self) -> str:
-        return super().decides_by() if SwitchedRule.on else self._without.decides_by()
 
 
 def follow_signals() -> None:

@@ -31,7 +31,7 @@ def test_a_site_that_the_bench_makes_slow_holds_fedavg_up_and_not_fedbuff() -> N
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout.splitlines()[-1])
     assert {name: len(times) for name, (times, _) in told.items()}.keys() == {"fedavg", "fedbuff"}
-    assert told["fedavg"][0][-1] >= 2 * 0.5  # each of two rounds waited for it
+    assert told["fedavg"][0][-1] > 2 * 0.49  # each of two rounds waited half a second for it; clocks are of two kinds
 
 
 @pytest.mark.long
