@@ -14,7 +14,9 @@ these counted.
 ``floor_seconds`` and ``floor_cpu`` are those of a tree where the same loops in as many processes send the same sums
 over bare TLS to one that adds them up and finds the splits, with nothing else of a federation (``_boosting_floor.py``).
 ``apart_seconds`` and ``apart_cpu`` are the same where a node is two processes, as it is in a federation: one with the
-connection, and one with the rows that it passes sums on for.
+connection, and one with the rows that it passes sums on for. ``messages_seconds`` and ``messages_cpu`` are those where
+what passes between them are Hanse's messages, and there is still nothing else of a federation
+(``_boosting_messages.py``).
 
 ``bytes_per_tree`` is what one node sends a tree; ``asks_per_tree`` how often it is asked. ``binned_mb`` is one node's
 data in bins of a byte a value. ``node_growth_mb`` is how far the resident size of a node's worker rises at its highest
@@ -38,6 +40,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import _boosting_messages
 import numpy as np
 from _boosting_floor import per_tree
 from _line import Line
@@ -96,6 +99,15 @@ def cpu_by_kind(federation: Federation) -> Any:
     return np.array([spent(federation.coordinator.pid), own, sum(map(spent, nodes)) - own])
 
 
+def idles(pid: int, at_most: float = 0.05, of: float = 0.5) -> None:
+    """Returns when a process has used hardly any processor time of late: what it does beside its runs is done."""
+    while True:
+        before = own_seconds(pid)
+        time.sleep(of)
+        if own_seconds(pid) - before <= at_most * of:
+            return
+
+
 def counting(rows: int, columns: int, depth: int, packs: bool) -> float:
     """Processor time in which one core counts all levels of a tree, the least of five; ``packs``: both sums of a bin as
     one number."""
@@ -148,6 +160,7 @@ def federated(X: Any, y: Any, nodes: int, trees: int, depth: int, home: Path, li
         for pid in workers:
             reset_peak(pid)
         learn(federation, token, SHORT, depth)  # the coordinator loads what such sums are worth (a second, once)
+        idles(federation.coordinator.pid)
         short = learn(federation, token, SHORT, depth)
         seconds, cpu, result = learn(federation, token, trees, depth)
         steps = [s for s in result.rounds if s.round is not None]
@@ -196,6 +209,7 @@ def measure(shape: str, nodes: int, trees: int, depth: int, line_ms: float = 0.0
         found = federated(X[:n], y[:n], nodes, trees, depth, Path(folder), line_ms)
     seconds, cpu, booster = pooled(X[:n], y[:n], trees, depth)
     floor, apart = (per_tree(X[:n], y[:n], nodes, trees, depth, apart) for apart in (False, True))
+    messages = _boosting_messages.per_tree(X[:n], y[:n], nodes, trees, depth)
     result = found.pop("result")
     frame = pd.DataFrame(X[n:], columns=[f"x{i}" for i in range(columns)])
     packs = not binary and packable((1.0, 0.25), n // 255) is not None  # the bins of this many rows are even
@@ -212,6 +226,8 @@ def measure(shape: str, nodes: int, trees: int, depth: int, line_ms: float = 0.0
         "floor_cpu": floor["cpu_coordinator"] + floor["cpu_nodes"],
         "apart_seconds": apart["seconds"],
         "apart_cpu": apart["cpu_coordinator"] + apart["cpu_nodes"],
+        "messages_seconds": messages["seconds"],
+        "messages_cpu": messages["cpu_coordinator"] + messages["cpu_nodes"],
         "ratio": found["seconds"] / seconds,
         "cpu_ratio": found["cpu_seconds"] / cpu,
         "loss": loss(np.asarray(result.predictor().predict_proba(frame))[:, 1], y[n:]),
@@ -235,7 +251,7 @@ def main() -> None:
     nodes = options.nodes or [SHAPES[shape][3] for shape in shapes]
     trees = options.trees or [SHAPES[shape][4] for shape in shapes]
     columns = ["shape", "nodes", "trees", "line_ms", "seconds", "pooled_seconds", "ratio", "cpu_seconds", "cpu_ratio"]
-    columns += ["floor_seconds", "floor_cpu", "apart_seconds", "apart_cpu"]
+    columns += ["floor_seconds", "floor_cpu", "apart_seconds", "apart_cpu", "messages_seconds", "messages_cpu"]
     columns += ["cpu_coordinator", "cpu_nodes", "cpu_workers", "cpu_counting"]
     columns += ["asks_per_tree", "bytes_per_tree", "start_seconds", "node_peak_mb", "node_growth_mb"]
     columns += ["binned_mb", "growth_ratio"]

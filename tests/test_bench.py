@@ -39,12 +39,16 @@ def test_a_site_that_the_bench_makes_slow_holds_fedavg_up_and_not_fedbuff() -> N
 def test_the_least_that_a_tree_takes_is_measured_with_the_loops_of_a_run(packs: bool) -> None:
     """It calls them by itself, and what one of them takes was changed beneath it."""
     code = (
-        "import json, boosting, _boosting_floor as floor; "
-        f"print(json.dumps(floor.per_tree(*boosting.rows(3000, 5, {not packs}), 2, 1, 3)))"
+        "import json, boosting, _boosting_floor as floor, _boosting_messages as messages\n"
+        f"rows = boosting.rows(3000, 5, {not packs})\n"
+        "found = [floor.per_tree(*rows, 2, 1, 3), floor.per_tree(*rows, 2, 1, 3, apart=True)]\n"
+        "print(json.dumps([*found, messages.per_tree(*rows, 2, 1, 3)]))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=BENCH, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(done.stdout.splitlines()[-1])["bytes"] > 0
+    together, apart, messages = json.loads(done.stdout.splitlines()[-1])
+    assert together["bytes"] == apart["bytes"] == messages["bytes"] > 0
+    assert min(found["cpu_nodes"] for found in (together, apart, messages)) > 0
 
 
 @pytest.mark.long
