@@ -54,6 +54,18 @@ class Binning:
         """(f + 1,) int64: where the bins of each column begin in a histogram, and where the last one's end."""
         return np.concatenate([[0], np.cumsum(self.count + 2)])
 
+    @cached_property
+    def column(self) -> Array:
+        """(bins,) int64: whose bin each of a histogram is."""
+        return np.repeat(np.arange(len(self.count)), self.count + 2)
+
+    @cached_property
+    def between(self) -> Array:
+        """(bins,) bool: after which there are other values of the column, where that holds numbers."""
+        found = np.repeat(self.categories == 0, self.count + 2)
+        found[self.starts[1:] - 1] = found[self.starts[1:] - 2] = False
+        return found
+
     def thresholds(self, feature: Array, bin: Array) -> Array:
         """float32: a value of ``feature`` is in ``bin``, or one before it, if and only if it is less than this."""
         edges = np.append(self.edges, np.float32(PRESENT))

@@ -22,7 +22,7 @@ import numpy as np
 from hanse.boosting.binning import Binning
 from hanse.boosting.constraints import Constraints, Step
 from hanse.boosting.packed import Sums
-from hanse.boosting.splits import Best, Bounds, Impossible, Penalty, best, best_below, bit_bytes, finds_below
+from hanse.boosting.splits import Best, Bounds, Impossible, Penalty, best, best_below, bit_bytes, loops
 from hanse.boosting.trees import LEAF, Trees
 from hanse.codec import ArrayOf
 from hanse.messages import Array
@@ -193,14 +193,15 @@ def grown(growing: Growing, sums: Sums, scales: Array, bins: Binning, rules: Rul
     parents = np.ones(len(fresh), bool)  # that they may become
     if rules.shape.max_depth:
         parents = nodes.depth[fresh] + 1 < rules.shape.max_depth
-    worth, quick = scales[nodes.group[fresh]], rules.constraints.monotone is None
-    if quick and finds_below(len(fresh), bins, penalty):
+    worth = scales[nodes.group[fresh]]
+    quick = rules.constraints.monotone is None and loops(len(fresh), bins, penalty)
+    if quick and len(bins.count) and not bins.categories.any():
         allowed, _ = _limited(nodes, fresh, len(bins.count), rules.constraints, round)
         of = growing.histograms, above, places, parents
         found, histograms, totals = best_below(sums, *of, worth, bins, penalty, allowed)
         nodes = _known(nodes, fresh, found, totals if begins else None, worth, penalty)
     else:
-        histograms, totals = _whole(sums.unpacked(), growing.histograms, above, places, len(fresh), bins)
+        histograms, totals = _whole(sums.unpacked(pairs=quick), growing.histograms, above, places, len(fresh), bins)
         if begins:
             nodes = _known(nodes, fresh, Best.none(len(fresh), bins), totals, worth, penalty)
         allowed, bounds = _limited(nodes, fresh, len(bins.count), rules.constraints, round)
@@ -285,12 +286,13 @@ def _whole(sums: Array, held: Array, above: Array, places: Array, count: int, bi
         raise Impossible("do not add up: those over the bins of one column are not those of another")
     if not len(above):
         return sums, totals[:, 0]
-    found = np.empty((count, *sums.shape[1:]), np.int64)
-    for own, over, place in zip(sums, above.tolist(), places.tolist(), strict=True):
-        found[place] = own
-        np.subtract(held[over], own, out=found[place ^ 1])
-        if found[place ^ 1, :, 1].min() < 0:
-            raise Impossible("are more than those above")
+    found = np.empty_like(sums, shape=(count, *sums.shape[1:]))  # which lie as they do
+    found[places] = sums
+    siblings = held[above]
+    siblings -= sums
+    if siblings[:, :, 1].min() < 0:
+        raise Impossible("are more than those above")
+    found[places ^ 1] = siblings
     return found, totals[:, 0]
 
 

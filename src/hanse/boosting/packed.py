@@ -37,13 +37,13 @@ def packed(sums: Array) -> Array:
     return np.asarray((sums[..., 0] << 32) + sums[..., 1])
 
 
-def unpacked(sums: Array) -> Array:
-    """(..., 2) int64: G and H of (...) int64.
+def unpacked(sums: Array, into: Array | None = None) -> Array:
+    """(..., 2) int64: G and H of (...) int64; written ``into`` that, where there is one.
 
     >>> unpacked(packed(np.array([[-1, 5], [-7, (1 << 32) - 1]]))).tolist()
     [[-1, 5], [-7, 4294967295]]
     """
-    found = np.empty((*sums.shape, 2), np.int64)
+    found = np.empty((*sums.shape, 2), np.int64) if into is None else into
     np.right_shift(sums, 32, out=found[..., 0])
     np.bitwise_and(sums, _HESSIAN, out=found[..., 1])
     return found
@@ -80,9 +80,22 @@ class Sums:
             array.flags.writeable = False
         return Sums(bins, own, apart, sums.ndim == 2)
 
-    def unpacked(self) -> Array:
-        """(nodes, bins, 2), to be written to."""
-        found = unpacked(self.bins) if self.one else self.bins.reshape(len(self.bins), -1, 2).copy()
+    def unpacked(self, pairs: bool = False) -> Array:
+        """(nodes, bins, 2), to be written to.
+
+        Args:
+            pairs: the two sums of a bin lie together, as compiled loops read them; else all gradients do, and all
+                Hessians: over rows of two numbers numpy takes ten times as long.
+        """
+        nodes, bins = self.bins.shape[0], self.bins.shape[1] // (2 - self.one)
+        if pairs:
+            found = np.empty((nodes, bins, 2), np.int64)
+        else:
+            found = np.empty((2, nodes, bins), np.int64).transpose(1, 2, 0)
+        if self.one:
+            unpacked(self.bins, found)
+        else:
+            found[:] = self.bins.reshape(found.shape)
         if len(self.apart):
             found[:, self.apart] = self.own
         return found

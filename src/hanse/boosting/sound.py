@@ -43,16 +43,24 @@ def _looked_at(sums: Sums, starts: Array, most: Array) -> int:
     """The first thing that is wrong. ``most``: (nodes, 2, 2) of gradients and Hessians, how large a sum of a bin can
     be, and one that is told apart."""
     every, own = sums.unpacked(), sums.own
-    others = every.copy()
-    others[:, sums.apart] = 0
+    others = every
+    if len(sums.apart):
+        others = every.copy()
+        others[:, sums.apart] = 0
+    totals = np.add.reduceat(every, starts[:-1], axis=1)
+    uneven = (totals != totals[:, :1]).any(axis=(0, 1))
+    large, below = np.zeros((2, 2), bool), [False, False]
+    for k, some in enumerate((others, own)):
+        least, room = some.min(axis=1, initial=0), most[:, :, k]
+        large[k] = ((some.max(axis=1, initial=0) > room) | (least < -room)).any(axis=0)
+        below[k] = bool((least[:, 1] < 0).any())
     for i in (1, 0):  # a Hessian below 0 takes from the gradient, where both are one number
-        for some, room in ((others[:, :, i], most[:, i, 0]), (own[:, :, i], most[:, i, 1])):
-            if (some.max(axis=1, initial=0) > room).any() or (some.min(axis=1, initial=0) < -room).any():
+        for k in (0, 1):
+            if large[k, i]:
                 return _LARGE
-            if i == 1 and some.min(initial=0) < 0:
+            if i == 1 and below[k]:
                 return _BELOW
-        totals = np.add.reduceat(every[:, :, i], starts[:-1], axis=1)
-        if (totals != totals[:, :1]).any():
+        if uneven[i]:
             return _UNEVEN
     return 0
 

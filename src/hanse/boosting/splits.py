@@ -14,6 +14,7 @@ References: Chen and Guestrin 2016, "XGBoost: A Scalable Tree Boosting System", 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -35,6 +36,7 @@ _IMPOSSIBLE = {
     2: "are more than those above",
 }
 _EXACT = 1 << 52  # float64 holds the differences of whole numbers up to it
+Gain = Callable[[Array, Array, Array | None], Array]  # of left sums (2, m, k), whether each may be, and the signs
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +170,9 @@ def best(
     """
     m, size, _ = histograms.shape
     found = Best.none(m, bins)
-    quick = bounds is None and not penalty.max_delta_step and worthwhile(histograms.size)
+    quick = bounds is None and loops(m, bins, penalty)
     step = max(1, (_QUICK_BLOCK if quick else _BLOCK) // max(1, size))
-    compiled = _compiled(found, scales, bins, penalty, allowed)
+    compiled = _compiled(found, scales, bins, penalty, allowed) if quick else ()
 
     def search(some: slice) -> None:
         own = None if allowed is None else allowed[some]
@@ -180,7 +182,7 @@ def best(
         if not quick or found.right.shape[1]:
             _search(found, some, histograms[some], scales[some], bins, penalty, own, part, quick)
 
-    at_once(partial(search, slice(low, low + step)) for low in range(0, m if size else 0, step))
+    at_once(partial(search, slice(low, min(low + step, m))) for low in range(0, m if size else 0, step))
     return found
 
 
@@ -195,8 +197,8 @@ def best_below(
     penalty: Penalty,
     allowed: Array | None = None,
 ) -> tuple[Best, Array, Array]:
-    """The best split of each of m nodes, of which every other one's ``sums`` are known, where a compiled loop finds it
-    (:func:`finds_below`).
+    """The best split of each of m nodes, of which every other one's ``sums`` are known, where compiled loops find it
+    (:func:`loops`) and no column is one of categories.
 
     Args:
         held: (h, bins, 2) int64 of nodes above; ``above``: (b,) which of them; (0,): these are roots.
@@ -210,6 +212,7 @@ def best_below(
         Impossible: these cannot be sums of rows.
     """
     found, totals = Best.none(len(scales), bins), np.zeros((len(places), 2), np.int64)
+    held = np.ascontiguousarray(held)  # until loops are there, others laid them out
     at = np.where(kept, np.cumsum(kept) - 1, -1)
     histograms, held = np.empty((int(at.max()) + 1, int(bins.starts[-1]), 2), np.int64), held[:]
     held.flags.writeable = False
@@ -226,10 +229,9 @@ def best_below(
     return found, histograms, totals
 
 
-def finds_below(nodes: int, bins: Binning, penalty: Penalty) -> bool:
-    """Whether :func:`best_below` does, of so many nodes."""
-    size = int(bins.starts[-1])
-    return size > 0 and not penalty.max_delta_step and not bins.categories.any() and worthwhile(2 * nodes * size)
+def loops(nodes: int, bins: Binning, penalty: Penalty) -> bool:
+    """Whether compiled loops find the best splits on numbers, of so many nodes whose weights have no bounds."""
+    return not penalty.max_delta_step and worthwhile(2 * nodes * int(bins.starts[-1]))
 
 
 def _compiled(found: Best, scales: Array, bins: Binning, penalty: Penalty, allowed: Array | None) -> tuple[Any, ...]:
@@ -257,13 +259,17 @@ def _search(
     quick: bool,
 ) -> None:
     """Of some nodes; ``quick``: the best splits on numbers are known."""
-    total = histograms[:, : bins.starts[1]].sum(axis=1)  # of the node: any column's
-    sums = total[:, :1] * scales[:, :1], total[:, 1:] * scales[:, 1:]
-    parent = penalty.score(*sums) if bounds is None else penalty.worth(*sums, bounds.weight)
+    total, scales = histograms[:, : bins.starts[1]].sum(axis=1).T[:, :, None], scales.T[:, :, None]  # any column's
+    gradient, hessian = total * scales
+    parent = penalty.score(gradient, hessian) if bounds is None else penalty.worth(gradient, hessian, bounds.weight)
+
+    def gain(left: Array, usable: Array, signs: Array | None) -> Array:
+        return _gain(left, usable, total, scales, parent, penalty, bounds, signs)
+
     if not quick:
-        _search_numbers(found, some, histograms, total, scales, parent, bins, penalty, allowed, bounds)
+        _search_numbers(found, some, histograms, total, gain, bins, penalty, allowed, bounds)
     if found.right.shape[1]:
-        _group(found, some, histograms, total, scales, parent, bins, penalty, allowed, bounds)
+        _group(found, some, histograms, total, scales, gain, bins, penalty, allowed, bounds)
 
 
 def _search_numbers(
@@ -271,50 +277,43 @@ def _search_numbers(
     some: slice,
     histograms: Array,
     total: Array,
-    scales: Array,
-    parent: Array,
+    gain: Gain,
     bins: Binning,
     penalty: Penalty,
     allowed: Array | None,
     bounds: Bounds | None,
 ) -> None:
-    starts = bins.starts
-    column = np.repeat(np.arange(len(bins.count)), bins.count + 2)
-    missing = starts[1:] - 1  # the last bin of each column
+    column, missing = bins.column, bins.starts[1:] - 1  # the last bin of each column
     absent = histograms[:, missing]
-    lacks: Array = np.any(absent, axis=2)
-    anywhere = np.repeat(bins.categories == 0, bins.count + 2)
-    anywhere[missing] = False
-    usable = np.tile(anywhere, (len(histograms), 1))
-    usable[:, missing - 1] &= lacks  # after the last value there is a split only of missing values from given ones
+    lacks = np.asarray(absent.any(axis=2))
+    some_lack, usable = lacks.any(), bins.between
+    if some_lack:
+        usable = np.tile(usable, (len(histograms), 1))
+        # after the last value there is a split only of missing values from given ones
+        usable[:, missing - 1] = lacks & (bins.categories == 0)
     if allowed is not None:
-        usable &= allowed[:, column]
-    left = []
-    for i in (0, 1):
-        running = np.array(histograms[:, :, i], order="C")
-        running[:, starts[1:-1]] -= total[:, i : i + 1]  # each column adds up to it, so every one begins at 0
-        left.append(np.cumsum(running, axis=1, out=running))
+        usable = usable & allowed[:, column]
+    left = np.array(histograms.transpose(2, 0, 1), order="C")
+    left[:, :, bins.starts[1:-1]] -= total  # each column adds up to it, so every one begins at 0
+    np.cumsum(left, axis=2, out=left)
     signs = None if bounds is None else bounds.monotone[column]
     if signs is not None:
         signs[missing - 1] = 0  # missing values from given ones: neither are less
-    gain = _gain(left[0], left[1], total, scales, penalty, usable, bounds, signs) - parent
-    default_left = np.asarray(np.zeros(gain.shape, bool))
-    if lacks.any():
+    gains, default_left = gain(left, usable, signs), np.zeros(0, bool)
+    if some_lack:
         usable &= lacks[:, column]  # (what is not usable above is not here)
         usable[:, missing - 1] = False
-        also = [left[i] + absent[:, column, i] for i in (0, 1)]
-        other = _gain(also[0], also[1], total, scales, penalty, usable, bounds, signs) - parent
-        default_left = np.asarray(other > gain)
-        gain = np.asarray(np.where(default_left, other, gain))
-    at = gain.argmax(axis=1)
-    for i, place in enumerate(at.tolist()):
-        if not (gain[i, place] > LEAST_GAIN and gain[i, place] >= penalty.gamma):
-            continue
-        of, where, to_left = int(column[place]), some.start + i, bool(default_left[i, place])
-        found.gain[where], found.feature[where] = gain[i, place], of
-        found.bin[where], found.default_left[where] = place - starts[of], to_left
-        found.gradient[where] = left[0][i, place] + absent[i, of, 0] * to_left
-        found.hessian[where] = left[1][i, place] + absent[i, of, 1] * to_left
+        others = gain(left + absent.transpose(2, 0, 1)[:, :, column], usable, signs)
+        default_left = np.asarray(others > gains)
+        np.copyto(gains, others, where=default_left)
+    at = gains.argmax(axis=1)
+    most = gains[np.arange(len(at)), at]
+    of = np.flatnonzero((most > LEAST_GAIN) & (most >= penalty.gamma))
+    at, nodes = at[of], some.start + of
+    columns, to_left = column[at], default_left[of, at] if some_lack else np.zeros(len(of), bool)
+    found.gain[nodes] = most[of]
+    found.whole[:3, nodes] = columns, at - bins.starts[columns], to_left
+    found.whole[3:, nodes] = left[:, of, at] + absent[of, columns].T * to_left
 
 
 def bit_bytes(bins: Binning) -> int:
@@ -328,24 +327,25 @@ def _group(
     histograms: Array,
     total: Array,
     scales: Array,
-    parent: Array,
+    gain: Gain,
     bins: Binning,
     penalty: Penalty,
     allowed: Array | None,
     bounds: Bounds | None,
 ) -> None:
     """Puts better splits of columns of categories in place of those that were found."""
-    at = np.arange(some.start, some.start + len(histograms))
+    at = np.arange(some.start, some.stop)
     for column in np.flatnonzero(bins.categories).tolist():
         low = int(bins.starts[column])
         sums = histograms[:, low : low + int(bins.categories[column])]
-        weights = penalty.weight(sums[:, :, 0] * scales[:, :1], sums[:, :, 1] * scales[:, 1:])
+        weights = penalty.weight(*(sums.transpose(2, 0, 1) * scales))
+        signs = None if bounds is None else bounds.monotone[column]
 
-        def gain(left: Array, usable: Array, column: int = column) -> Array:
-            signs = None if bounds is None else bounds.monotone[column]
-            return _gain(left[:, :, 0], left[:, :, 1], total, scales, penalty, usable, bounds, signs) - parent
+        def own_gain(left: Array, usable: Array, signs: Array | None = signs) -> Array:
+            return gain(left.transpose(2, 0, 1), usable, signs)
 
-        for own in groupings(sums, total, weights, gain, penalty.max_cat_to_onehot, penalty.max_cat_threshold):
+        few, most = penalty.max_cat_to_onehot, penalty.max_cat_threshold
+        for own in groupings(sums, total[:, :, 0].T, weights, own_gain, few, most):
             better = (own.gain > LEAST_GAIN) & (own.gain >= penalty.gamma)
             better &= (own.gain > found.gain[at]) | ((own.gain == found.gain[at]) & (column < found.feature[at]))
             if allowed is not None:
@@ -360,38 +360,48 @@ def _group(
 
 
 def _gain(
-    gradient: Array,
-    hessian: Array,
+    left: Array,
+    usable: Array,
     total: Array,
     scales: Array,
+    parent: Array,
     penalty: Penalty,
-    usable: Array,
     bounds: Bounds | None,
     signs: Array | None,
 ) -> Array:
-    """The scores of both parts, given the sums of the left one; -inf where a split is not allowed."""
-    least = penalty.min_child_weight
-    weights, sums = (_both(hessian, total[:, 1:], scales[:, 1:]), _both(gradient, total[:, :1], scales[:, :1]))
-    fine = usable.copy()
-    for weight in weights:
-        fine &= weight >= least if least > 0 else weight > 0
+    """(m, k) what is gained by each of k splits of each node; -inf where one is not allowed.
+
+    Args:
+        left: (2, m, k) int64, of the gradients and of the Hessians the sums of the left part.
+        usable: (m, k) or (k,).
+        total, scales: (2, m, 1), of the node and of a unit.
+        parent: (m, 1) what the node scores.
+    """
+    gradient, hessian = _parts(left, total, scales)
+    fine = hessian >= penalty.min_child_weight if penalty.min_child_weight > 0 else hessian > 0
+    fine = fine[0] & fine[1] & usable
     if bounds is None or signs is None:
-        found = penalty.score(sums[0], weights[0])
-        found += penalty.score(sums[1], weights[1])
+        found, other = penalty.score(gradient, hessian)
     else:
-        leaves = [np.clip(penalty.weight(g, h), bounds.lower, bounds.upper) for g, h in zip(sums, weights, strict=True)]
+        leaves = np.clip(penalty.weight(gradient, hessian), bounds.lower, bounds.upper)
         fine &= signs * (leaves[1] - leaves[0]) >= 0
-        found = penalty.worth(sums[0], weights[0], leaves[0]) + penalty.worth(sums[1], weights[1], leaves[1])
+        found, other = penalty.worth(gradient, hessian, leaves)
+    found += other
+    found -= parent
     np.copyto(found, -np.inf, where=~fine)
-    return found
+    return np.asarray(found)
 
 
-def _both(left: Array, total: Array, scale: Array) -> tuple[Array, Array]:
-    """Whole numbers of the left part and what is left of the total, times ``scale``, float64."""
-    own = left * scale
-    if max(abs(int(left.max(initial=0))), abs(int(left.min(initial=0))), int(np.abs(total).max(initial=0))) <= _EXACT:
-        return own, total * scale - own  # no number is rounded, so it is the same, and quicker
-    return own, (total - left) * scale
+def _parts(left: Array, total: Array, scales: Array) -> Array:
+    """(2, 2, m, k) float64: of gradients and Hessians the sums of the left part, and what is left of the total."""
+    found = np.empty((2, *left.shape))
+    parts = found.transpose(1, 0, 2, 3)
+    np.multiply(left, scales, out=found[0])
+    if max(int(left.max(initial=0)), -int(left.min(initial=0)), int(np.abs(total).max(initial=0))) <= _EXACT:
+        np.subtract(total * scales, found[0], out=found[1])  # no number is rounded, so it is the same, and quicker
+    else:
+        np.multiply(total - left, scales, out=found[1])
+    return parts
 
 
 @at_first
