@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -87,9 +88,26 @@ def test_a_level_of_its_own() -> None:
 def test_where_there_are_no_errors_the_table_says_why() -> None:
     assert all("penalised" in row["note"] for row in fit("logistic_regression", "sick").coefficients())
     assert all(row["p_value"] is None for row in fit("logistic_regression", "sick").coefficients())
+    shown = repr(fit("logistic_regression", "sick").coefficients()).splitlines()
+    assert [line.startswith("[1] the fit is penalised") for line in shown].count(True) == 1  # whole, and once
+    assert '{"C": "inf"}' in shown[-2]
+    assert all(line.endswith("[1]") for line in shown[1:-2])
     averaged = hanse.simulate({"a": frame_of()}).experiment("sgd_classifier", target="sick", features=["age"], rounds=1)
     with pytest.raises(NotFound, match="needs an exact fit"):
         averaged.run(progress=False).coefficients()
+
+
+def test_a_table_says_how_many_rows_it_is_of() -> None:
+    """By default a quarter is held out, and a table beside that of all rows differs."""
+    sites = {"a": frame_of()[:500], "b": frame_of()[500:]}
+    asked = {"target": "pressure", "features": ["age"], "sample_id_column": None}
+    for test_fraction, said in (
+        (0.25, r"! fitted to 6\d\d rows; 2\d\d more were held out .*"),
+        (0.0, "! fitted to 900 rows"),
+    ):
+        federation = hanse.simulate(sites)
+        experiment = federation.experiment("linear_regression", test_fraction=test_fraction, **asked)
+        assert re.fullmatch(said, repr(experiment.run(progress=False).coefficients()).splitlines()[-1])
 
 
 def test_a_term_that_follows_from_others_is_not_estimable() -> None:

@@ -91,7 +91,10 @@ def of(result: Record, level: float = 0.95) -> list[Term]:
     scaled = (float(prepared.arrays["target_mean"][0]), float(prepared.arrays["target_scale"][0]))
     why = ""
     if convex.penalty:
-        why = "the fit is penalised, which shrinks coefficients by design; ask for one without a penalty (C = inf)"
+        why = (
+            "the fit is penalised, which shrinks coefficients by design, so they have no standard errors; without "
+            'a penalty they have: model_options {"C": "inf"} of logistic_regression, {"alpha": 0} of others'
+        )
     elif not fit["converged"]:
         why = "the fit did not converge"
     elif degrees <= 0:
@@ -113,6 +116,16 @@ def of(result: Record, level: float = 0.95) -> list[Term]:
         absorbed=convex.absorbed,
         notes=(convex.not_estimable, convex.no_finite),
     )
+
+
+def basis(result: Record) -> str:
+    """In a sentence, how many rows an exact fit is of, and how many were held out; "" of another model."""
+    fit, history = result.data.get("fit") or {}, result.data.get("history") or []
+    if "rows" not in fit:
+        return ""
+    held = next((row["n"] for row in reversed(history) if row.get("n")), 0)
+    left = f"; {held:.0f} more were held out to measure it (test_fraction = 0 fits it to all)" if held else ""
+    return f"fitted to {fit['rows']:.0f} rows{left}"
 
 
 def effect(result: Record) -> str:

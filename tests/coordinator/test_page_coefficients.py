@@ -81,7 +81,8 @@ def test_the_table_of_a_run_is_that_of_its_result_and_for_who_may_read_the_model
                 asked = partial(CliRunner().invoke, command, ["run", "coefficients", run], env=given)
                 printed = (await asyncio.to_thread(asked)).output.splitlines()
             assert printed[0].split()[:3] == ["name", "outcome", "coefficient"]
-            assert [line.split()[0] for line in printed[1:]] == ["intercept", "age", "sex=m"]
+            assert [line.split()[0] for line in printed[1:]] == ["intercept", "age", "sex=m", "!"]
+            assert printed[-1].startswith("! fitted to ")
             probe = await f.propose(num_rounds=1)
             await f.ok("sci", "GET", f"/api/runs/{probe['session_id']}/coefficients", None, 404)
 

@@ -16,6 +16,7 @@ from hanse.coordinator.access import TABLE
 from hanse.coordinator.routes.events import EventsSeen
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import Conflict, NotFound
+from hanse.store import Store
 from hanse.table import Column, Table
 from tests.waiting import PATIENCE
 
@@ -219,6 +220,9 @@ def test_the_command_makes_and_changes_them(tmp_path: Path) -> None:
             raise said.exception
         return said.output
 
+    with pytest.raises(NotFound, match="there is no coordinator in .*home: run this in the folder"):
+        run("account", "add", "ada", "--role", "data_scientist")
+    Store(None, tmp_path / "home").close()
     run("account", "add", "ada", "--role", "data_scientist")
     run("account", "add", "bob", "--role", "data_scientist")
     assert "study heart: ada; nodes: a, b" in run(
@@ -317,6 +321,7 @@ def test_the_command_says_what_is_left(tmp_path: Path) -> None:
         home = ["--home", str(tmp_path / "home")]
         return str(CliRunner().invoke(group, ["coordinator", *arguments, *home], catch_exceptions=False).output)
 
+    Store(None, tmp_path / "home").close()
     bounds = ("--ends", "2099-12-31", "--epsilon", "8")
     assert "study heart, open until 2099-12-31T00:00: nobody; nodes: nobody; epsilon 0 of 8" in run(
         "study", "add", "heart", *bounds

@@ -315,6 +315,18 @@ def test_names_from_elsewhere_are_escaped() -> None:
     assert "<i>" not in html
 
 
+def test_what_sites_keep_back_says_how_totals_would_tell_it() -> None:
+    """Where three sites could be asked in secure sums; of those sums nothing more is said."""
+    sites = {name: cars() for name in ("ulm", "bonn", "kiel")}
+    for few, told in ((3, True), (2, False)):  # secure sums take three sites
+        some = dict(list(sites.items())[:few])
+        notes = hanse.simulate(some).analytics().ask("histogram", ["mpg"], {"bins": 40}).notes
+        assert any('statistics_minimum = "total"' in note for note in notes) is told
+        assert any("kept back" in note for note in notes)
+    totals = hanse.simulate(sites, policy={"statistics_minimum": "total"})
+    assert not any("statistics_minimum" in n for n in totals.analytics().ask("histogram", ["mpg"], {"bins": 40}).notes)
+
+
 def test_describe() -> None:
     frame = cars(600)
     rows = {row["column"]: row for row in two(frame).analytics().describe()}

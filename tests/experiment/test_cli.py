@@ -159,7 +159,7 @@ def test_a_run_by_commands_alone(real: Living, tmp_path: Path) -> None:
     assert json.loads(call(real, "run", "list", "--json").stdout)[0]["session_id"] == run_id
 
 
-def test_looking_around_by_commands(real: Living) -> None:
+def test_looking_around_by_commands(real: Living, tmp_path: Path) -> None:
     run_id = propose(real, "--set", "keep_models=true")
     accept(real, run_id)
     call(real, "run", "watch", run_id)
@@ -178,6 +178,10 @@ def test_looking_around_by_commands(real: Living) -> None:
     known = json.loads(call(real, "run", "settings", "--json").stdout)["settings"]
     here = CliRunner().invoke(group, ["run", "settings", "--installed", "--json"], env={"HANSE_URL": None})
     assert json.loads(here.stdout)["settings"] == known  # with no coordinator
+    nowhere = {"HANSE_URL": None, "XDG_CONFIG_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    alone = CliRunner().invoke(group, ["run", "settings", "--json"], env=nowhere)
+    assert "no coordinator is known, so this is what is installed here" in alone.stderr
+    assert json.loads(alone.stdout)["settings"] == known
     assert {"num_rounds", "initial_model"} <= {s["name"] for s in known}
     assert "columns" in json.loads(call(real, "nodes", "site1").stdout)["datasets"][0]
     shown = call(real, "events", "--run", run_id, "--limit", "1000").stdout

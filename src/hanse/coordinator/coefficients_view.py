@@ -25,14 +25,15 @@ def shown(result: Record, level: float = 0.95) -> dict[str, Any]:
     Returns:
         ``terms``: as :class:`hanse.coefficients.Term`, where the effect is a ratio with ``ratio``, ``ratio_low`` and
         ``ratio_high``; none where the model was not fitted exactly. ``effect``: ``odds_ratio``, ``rate_ratio``,
-        ``hazard_ratio`` or "". ``level``. ``why``: why there are no terms. Infinite numbers are None, as JSON has none.
+        ``hazard_ratio`` or "". ``level``. ``why``: why there are no terms. ``basis``: how many rows it is of. Infinite
+        numbers are None, as JSON has none.
 
     Raises:
         NotFound: the table is so large that it is not made here.
     """
     if "fit.hessian" in result.arrays and result.arrays["fit.hessian"].nbytes > LARGEST:
         raise NotFound(TOO_LARGE)
-    told: dict[str, Any] = {"terms": [], "effect": "", "level": level, "why": ""}
+    told: dict[str, Any] = {"terms": [], "effect": "", "level": level, "why": "", "basis": coefficients.basis(result)}
     try:
         terms = coefficients.of(result, level)
     except NotFound as error:

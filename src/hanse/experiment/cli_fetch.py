@@ -115,7 +115,9 @@ def coefficients(here: Connection, id: str, as_json: bool) -> None:
     columns[1:1] = ["outcome"] if any(term["outcome"] for term in terms) else []
     columns += ["ratio", "ratio_low", "ratio_high"] if found["effect"] else []
     columns += ["note"] if any(term["note"] for term in terms) else []
-    listed(found if as_json else terms, as_json, columns, str(found["why"]))
+    listed(
+        found if as_json else terms, as_json, columns, str(found["why"]), [said] if (said := found.get("basis")) else []
+    )
 
 
 @click.command()
@@ -160,12 +162,14 @@ def rounds(here: Connection, id: str, as_json: bool) -> None:
     import dataclasses
 
     from hanse.experiment import records
+    from hanse.experiment.metric_names import FIRST
     from hanse.terminal import visible
 
     steps = here.rounds(id)
     if as_json:
         listed([dataclasses.asdict(s) for s in steps], True)
         return
+    measured = [name for name in FIRST if name != "loss" and any(name in s.metrics for s in steps)][:2]
     rows = [
         {
             "step": s.step,
@@ -177,8 +181,7 @@ def rounds(here: Connection, id: str, as_json: bool) -> None:
             "failed": len(s.failures),
             "measured": records.evaluated(s) if "loss" in s.metrics else None,  # rounds that the model had then
             "loss": s.metrics.get("loss"),
-            "accuracy": s.metrics.get("accuracy"),
-            "auc": s.metrics.get("auc"),
+            **{name: s.metrics.get(name) for name in measured},
             "gathered": s.gathered.get("by", "plain") if s.status == "ok" else None,
         }
         for s in steps

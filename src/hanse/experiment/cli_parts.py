@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 
 def connected(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command its connection as ``here``; None where it is told ``installed``, so that none is needed."""
+    """Gives a command its connection as ``here``; None where it is told ``installed``, so that none is needed.
+
+    Where it could be told so and no coordinator is known, it is taken for told."""
 
     @click.option("--url", help="The coordinator; else HANSE_URL or what hanse login saved.")
     @click.option("--ca", type=click.Path(dir_okay=False), help="Authority that signed its certificate (PEM).")
@@ -20,7 +22,11 @@ def connected(command: Callable[..., Any]) -> Callable[..., Any]:
         from hanse.experiment import credentials
         from hanse.experiment.connection import Connection
 
-        if options.pop("installed", False):
+        installed = options.pop("installed", None)
+        if installed is False and not credentials.known(url):
+            click.echo("no coordinator is known, so this is what is installed here", err=True)
+            installed = True
+        if installed:
             return command(None, *arguments, **options)
         here = Connection(credentials.resolve(url, None, ca))
         try:
@@ -34,11 +40,13 @@ def connected(command: Callable[..., Any]) -> Callable[..., Any]:
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
 
 
-def listed(value: Any, as_json: bool, columns: list[str] | None = None, empty: str = "nothing") -> None:
-    """Rows as a table, or as JSON for programs."""
+def listed(
+    value: Any, as_json: bool, columns: list[str] | None = None, empty: str = "nothing", notes: Sequence[str] = ()
+) -> None:
+    """Rows as a table with ``notes`` below it, or as JSON for programs."""
     from hanse.experiment.listing import Listing
 
     if as_json:
         click.echo(json.dumps(value, ensure_ascii=False, indent=2))
     else:
-        click.echo(repr(Listing(value, columns or (), empty)))
+        click.echo(repr(Listing(value, columns or (), empty, notes)))

@@ -89,6 +89,11 @@ def resolve(url: str | None, token: str | None, authority: str | os.PathLike[str
     return Credentials(found.url, found.token, found.authority or os.environ.get("HANSE_CA", ""))
 
 
+def known(url: str | None = None) -> bool:
+    """Whether any address is known: given, of HANSE_URL, or of what ``hanse login`` saved."""
+    return bool(url or os.environ.get("HANSE_URL") or saved())
+
+
 def checked(url: str) -> str:
     """The URL without a slash at its end. Raises ``ConfigError`` if it is not one of a coordinator.
 

@@ -60,7 +60,8 @@ class Listing(Sequence[Mapping[str, Any]]):
     def __repr__(self) -> str:
         if not self._rows:
             return "\n".join([self._empty, *self._said()])
-        cells = [[plain(row.get(name)) for name in self.columns] for row in self._rows]
+        below = self._below()
+        cells = [[self._cell(row.get(name), name, below) for name in self.columns] for row in self._rows]
         right = [all(_is_number(row.get(name)) for row in self._rows) for name in self.columns]
         widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(self.columns)]
         lines = []
@@ -70,7 +71,18 @@ class Listing(Sequence[Mapping[str, Any]]):
                 for text, width, end in zip(line, widths, right, strict=True)
             ]
             lines.append("  ".join(padded).rstrip())
-        return "\n".join([*lines, *self._said()])
+        return "\n".join(
+            [*lines, *(f"[{place}] {visible(text)}" for place, text in enumerate(below, 1)), *self._said()]
+        )
+
+    @staticmethod
+    def _cell(value: Any, name: str, below: list[str]) -> str:
+        return f"[{below.index(value) + 1}]" if name == "note" and value in below else plain(value)
+
+    def _below(self) -> list[str]:
+        """Notes that are too long for a cell: each stands below the table, once, and cells have its number."""
+        notes = dict.fromkeys(row.get("note") for row in self._rows if "note" in self.columns)
+        return [note for note in notes if isinstance(note, str) and len(note) > _WIDEST]
 
     def _said(self) -> list[str]:
         return [f"! {note}" for note in self.notes]

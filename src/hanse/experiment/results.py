@@ -199,10 +199,10 @@ class Result:
         """
         from hanse import coefficients
 
-        terms = coefficients.of(self.record, level)
+        terms, said = coefficients.of(self.record, level), [coefficients.basis(self.record)]
         if not ratios:
-            return Listing([dataclasses.asdict(term) for term in terms])
-        return Listing(coefficients.ratios(terms, coefficients.effect(self.record)))
+            return Listing([dataclasses.asdict(term) for term in terms], notes=said)
+        return Listing(coefficients.ratios(terms, coefficients.effect(self.record)), notes=said)
 
     def to_frame(self) -> Any:
         """:attr:`history` as a pandas or Polars frame, the spread as ``<metric>_min``, ``_max``."""

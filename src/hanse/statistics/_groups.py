@@ -18,7 +18,9 @@ def check(options: Mapping[str, Json], **defaults: Json) -> dict[str, Json]:
     """``group``: the column whose labels make the groups; ``groups``: the two to compare."""
     found = take(options, group=None, groups=None, **defaults)
     if not isinstance(found["group"], str) or not found["group"]:
-        raise ConfigError("group is missing: the column whose labels make the groups")
+        raise ConfigError(
+            "group is missing: the column whose labels make the groups (group='arm'; on a command line --group arm)"
+        )
     pair = found["groups"]
     if pair is not None:
         if not isinstance(pair, (list, tuple)) or len({str(p) for p in pair}) != 2:
@@ -30,7 +32,7 @@ def check(options: Mapping[str, Json], **defaults: Json) -> dict[str, Json]:
 def by_group(item: Item) -> Item:
     """The item with its group as ``by``. Raises ``ConfigError`` where it has a ``by`` already."""
     if item.by:
-        raise ConfigError(f"{item.stat} compares groups itself; leave by out")
+        raise ConfigError(f"{item.stat} compares groups itself; leave by out, and name the column as group")
     if item.options["group"] in item.columns:
         raise ConfigError("group is the column itself; name another one")
     return Item(item.stat, item.columns, item.args, (item.options["group"],))

@@ -22,7 +22,7 @@ def why(found: Mapping[str, Json]) -> str:
     least, most = (float(end) for end in ends)
     return (
         f"p is not told: it lies between {least:.3g} and {most:.3g}, as rows are told in runs of the owners' minimum "
-        "and may stand anywhere inside; more rows at each site narrow it, and minimum_cell = 1 makes it exact"
+        "and may stand anywhere inside; more rows at each site, or a smaller minimum_cell, narrow it"
     )
 
 

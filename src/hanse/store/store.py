@@ -24,6 +24,8 @@ from hanse.store.studies import Studies
 
 _SWEEP_GRACE_S = 3600.0
 
+FILE = "hanse.db"  # of a database that is in the folder
+
 
 class Store:
     """A database, a folder of blobs and an audit log, and the parts that use them.
@@ -48,7 +50,7 @@ class Store:
     ) -> None:
         self.folder = Path(folder).absolute()
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.database = Database(url or f"sqlite:///{self.folder / 'hanse.db'}", folder=self.folder, alone=alone)
+        self.database = Database(url or f"sqlite:///{self.folder / FILE}", folder=self.folder, alone=alone)
         self.audit = AuditLog(self.folder / "audit.jsonl")
         self.blobs = Blobs(self.folder / "blobs", fsync=fsync)
         self.events = Events(self.database)

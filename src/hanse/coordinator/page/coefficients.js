@@ -20,7 +20,7 @@ export function fitted(run) {
   return regression(run.coefficients, session.nearness);
 }
 
-export function regression({ terms, effect, level, problem }, nearness) {
+export function regression({ terms, effect, level, problem, basis }, nearness) {
   if (problem) return section("coefficients", "Coefficients", null, h("p", { class: "warning" }, problem));
   if (!terms.length) return null;
   const outcomes = terms.some((term) => term.outcome), t = terms.some((term) => known(term.degrees));
@@ -35,6 +35,7 @@ export function regression({ terms, effect, level, problem }, nearness) {
         outcomes ? h("td", null, term.outcome) : null,
         cell(number(term.coefficient, "–")), cell(number(term.standard_error, "–")), cell(range(term.low, term.high)), cell(number(term.statistic, "–")), cell(likely(term.p_value)),
         effect ? [cell(number(term.ratio, "–")), cell(range(term.ratio_low, term.ratio_high))] : null))))),
+    basis ? h("p", { class: "soft" }, `${basis[0].toUpperCase()}${basis.slice(1)}.`) : null,
     notes.map((note, i) => h("p", { key: note, class: "soft" }, `${i + 1}: ${note}`)),
     terms.length > 500 ? h("p", { class: "soft" }, `and ${terms.length - 500} more: result.coefficients() in Python has all`) : null);
 }
