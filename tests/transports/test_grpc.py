@@ -37,6 +37,7 @@ from hanse.identity import Authority, NodeIdentity
 from hanse.messages import Assembler, Message, Record, Signal, frames, framing, signal
 from hanse.transport import Progress
 from hanse.transports import REQUEST_HEADER, _http2
+from hanse.transports._conduit import WHOLE_REPLY
 from hanse.transports._grpc_channel import (
     PATH,
     NodeCredentials,
@@ -424,7 +425,11 @@ def test_a_late_reply_is_refused_and_recorded(tmp_path: Path) -> None:
             await eventually(lambda: federation.kinds() == ["late", "late"])
             again = asyncio.create_task(federation.coordinator.request("rogue", Message("task", "2")))
             await node.message()
-            assert node.signals == [Signal("takes", "zstd"), Signal("cancel", "1")]
+            assert node.signals == [
+                Signal("takes", "zstd"),
+                Signal("takes", "whole", WHOLE_REPLY),
+                Signal("cancel", "1"),
+            ]
             await node.reply("2", "rogue", stream=5)
             await again
 

@@ -37,6 +37,8 @@ from hanse.messages.buffers import (
 from hanse.messages.compression import METHOD, SAVING, Packer
 from hanse.messages.framing import (
     MAX_MESSAGE_BYTES,
+    WHOLE,
+    WHOLE_BYTES,
     Assembler,
     Half,
     HalfKey,
@@ -88,6 +90,8 @@ __all__ = [
     "METHOD",
     "SAVING",
     "Packer",
+    "WHOLE",
+    "WHOLE_BYTES",
     "WIRE_VERSION",
     "Written",
     "Allocate",

@@ -118,6 +118,11 @@ class Memory:
             storage = memoryview(bytearray(nbytes)) if nbytes <= _FEW_BYTES else np.empty(nbytes, np.uint8).data
         self._view = storage
 
+    @classmethod
+    def of(cls, payload: memoryview) -> Memory:
+        """Of a payload that is all there."""
+        return cls(len(payload), payload)
+
     def write(self, offset: int, chunk: memoryview) -> None:
         self._view[offset : offset + len(chunk)] = chunk
 

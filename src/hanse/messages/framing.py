@@ -2,7 +2,8 @@
 
 A message is one BEGIN with the header, then CHUNKs, each with its offset and an XXH3 checksum. Messages of several
 streams may be interleaved. A chunk may be compressed on its way (PACKED); its checksum is of the bytes that it has. A
-message of a few kilobytes is one frame (WHOLE), since most that is done for a frame is done for each of them.
+message of a few kilobytes, and a reply as large as the other end says that it takes so, is one frame (WHOLE): most that
+is done for a frame is done for each of them.
 
 A message whose transfer is to go on where a lost connection left it has an **edition**: the digest of its payload. A
 half that is in is kept (:class:`Half`), and goes on if the same message comes again in the same edition, also from a
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 import xxhash
 
 from hanse.errors import HanseError, Tampered, TooLarge, WireError
-from hanse.messages.buffers import Allocate, Array, Buffer, Buffered, Layout, Memory, flat, stretches
+from hanse.messages.buffers import Allocate, Array, Buffer, Buffered, Layout, Memory, stretches
 from hanse.messages.compression import LEAST_BYTES, Packer, unpacked
 from hanse.messages.hashed_beside import LARGE_BYTES, HashedBeside
 from hanse.messages.header import header, read_header
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 MAX_MESSAGE_BYTES = 64 << 30  # more is no model that is known; what there is room for is less, and asked before
 
 _BEGIN, _CHUNK, _SIGNAL, _PACKED, _WHOLE = 1, 2, 3, 4, 5
-WHOLE_BYTES = 16 << 10  # of a message that is one frame, with its header: a peer keeps it in memory, come what may
+WHOLE = "whole"  # what an end says that it takes larger replies in one frame by, with how large
+WHOLE_BYTES = 16 << 10  # of any message that is one frame, with its header: a peer keeps it in memory, come what may
 _BEGIN_HEAD = struct.Struct("<BIQQ")  # type, stream, payload bytes, edition; then the header
 _AGAIN = 1 << 63  # in an edition: its sender waits to be told from which byte on
 _CHUNK_HEAD = struct.Struct("<BIQQ")  # type, stream, offset, checksum; then the bytes
@@ -148,15 +150,25 @@ def edition_of(record: Record) -> int:
 
 
 def frames(
-    message: Message, stream: int, chunk: int = CHUNK_BYTES, edition: int = 0, pack: Packer | None = None
+    message: Message,
+    stream: int,
+    chunk: int = CHUNK_BYTES,
+    edition: int = 0,
+    pack: Packer | None = None,
+    whole: int = WHOLE_BYTES,
 ) -> Iterator[bytes]:
-    """The frames of a message; made lazily, so a large one is never held twice."""
+    """The frames of a message; made lazily, so a large one is never held twice.
+
+    Args:
+        whole: so many bytes with the header, and at most a chunk, are one frame; of those that are compressed, 16 KB.
+    """
     arrays = message.body.arrays
     layout = Layout.of(arrays)
     text = header(layout, envelope(message), quoted(message.body.data))
-    if not edition and 0 < layout.nbytes <= min(chunk, WHOLE_BYTES - len(text)):
-        content = text + flat(arrays, layout)
-        yield _WHOLE_HEAD.pack(_WHOLE, stream, len(text), xxhash.xxh3_128_digest(content)) + content
+    if not edition and 0 < layout.nbytes <= min(chunk, (whole if pack is None else WHOLE_BYTES) - len(text)):
+        found: list[bytes | memoryview] = [text, *stretches(arrays, layout, chunk)]
+        digest = _digest_of(found)
+        yield b"".join((_WHOLE_HEAD.pack(_WHOLE, stream, len(text), digest), *found))
         return
     yield _BEGIN_HEAD.pack(_BEGIN, stream, layout.nbytes, edition) + text
     if pack is None and 0 < layout.nbytes <= chunk:  # one frame, whether it lies so or is put together
@@ -254,6 +266,13 @@ def checksum_of(found: Sequence[memoryview]) -> int:
     return state.intdigest()
 
 
+def _digest_of(found: Sequence[bytes | memoryview]) -> bytes:
+    state = xxhash.xxh3_128()
+    for piece in found:
+        state.update(piece)
+    return state.digest()
+
+
 def edition_by(checksums: Iterable[int]) -> int:
     """The edition of a message whose chunks have these checksums: who makes these anyway needs no pass for it."""
     return xxhash.xxh3_64_intdigest(b"".join(map(_CHECKSUM.pack, checksums))) & (_AGAIN - 1) or 1
@@ -276,6 +295,8 @@ class Assembler:
         known: whether the message of an id, edition and header (its XXH3) is in already, wholly.
         receipts: whether the receipt of each reply is made as it comes in.
         keep: what keeps a half that begins with this frame beyond this process, if anything does.
+        whole: bytes of a reply in one frame, at most.
+        lie: where the payload of one is from here on, which came in memory of its own.
 
     ``feed`` returns a finished ``Message``, a ``Signal``, ``Repeated``, or None. It raises ``WireError`` for
     anything that is not a well-formed frame; the stream concerned is dropped.
@@ -296,7 +317,10 @@ class Assembler:
         known: Callable[[str, int, str], bool] = lambda id, edition, head: False,
         receipts: bool = False,
         keep: Callable[[Half, bytes], Keeper | None] = lambda half, frame: None,
+        whole: int = WHOLE_BYTES,
+        lie: Callable[[memoryview], Buffer] = Memory.of,
     ) -> None:
+        self._whole_bytes, self._lie = whole, lie
         self._allocate, self._limit, self._known, self._receipts = allocate, limit, known, receipts
         self._halves, self._keep = {} if halves is None else halves, keep
         self._open: dict[int, Half] = {}
@@ -362,10 +386,13 @@ class Assembler:
         raise WireError(f"unknown frame type {kind}; is this an older release of hanse?")
 
     def _whole(self, frame: bytes) -> Message:
-        if not _WHOLE_HEAD.size <= len(frame) <= WHOLE_BYTES + _WHOLE_HEAD.size:
-            raise WireError(f"a message in one frame of {len(frame)} bytes; the largest has {WHOLE_BYTES}")
+        if len(frame) < _WHOLE_HEAD.size:
+            raise WireError("a message in one frame is cut off")
         _, stream, length, checksum = _WHOLE_HEAD.unpack_from(frame)
-        content = memoryview(frame if type(frame) is bytes else bytes(frame))[_WHOLE_HEAD.size :]  # numbers lie aligned
+        most = self._whole_bytes if stream & 1 else WHOLE_BYTES
+        if len(frame) > most + _WHOLE_HEAD.size:
+            raise WireError(f"a message in one frame of {len(frame)} bytes; the largest has {most}")
+        content = _aligned(frame)[_WHOLE_HEAD.size :]
         if stream in self._open:
             raise WireError(f"stream {stream} begins twice")
         if xxhash.xxh3_128_digest(content) != checksum:
@@ -376,13 +403,14 @@ class Assembler:
         if nbytes != len(content) - length or nbytes > self._limit:
             raise WireError(f"a message in one frame has {len(content) - length} bytes, its header announces {nbytes}")
         payload, receipt = content[length:], ""
+        buffer = Memory.of(payload) if len(frame) <= WHOLE_BYTES else self._lie(payload)
         if stream & 1 and self._receipts:
             made = receipt_of(data, layout)
             made.update(payload)
             receipt = made.hexdigest()
         self.mark, self.edition, self.head, self.came = checksum.hex(), 0, "", nbytes
         came = None if stream & 1 else (kind, data, content[:length])
-        return Message(kind, id, sender, Record(data, Buffered(layout, Memory(nbytes, payload), receipt, came)))
+        return Message(kind, id, sender, Record(data, Buffered(layout, buffer, receipt, came)))
 
     def _begin(self, frame: bytes) -> Message | Repeated | None:
         if len(frame) < _BEGIN_HEAD.size:
@@ -459,6 +487,12 @@ class Assembler:
         receipt = "" if partial.receipt is None else partial.receipt.hexdigest()
         body = Record(partial.data, Buffered(partial.layout, partial.buffer, receipt))
         return Message(partial.kind, partial.id, partial.sender, body)
+
+
+def _aligned(frame: bytes | memoryview) -> memoryview:
+    """A frame whose numbers lie where arrays may: a part of something else may lie anywhere, and is copied."""
+    alone = type(frame) is bytes or (isinstance(frame, memoryview) and frame.nbytes == memoryview(frame.obj).nbytes)
+    return memoryview(frame if alone else bytes(frame)).toreadonly()
 
 
 def _receipt(data: Mapping[str, Json], layout: Layout) -> blake3 | HashedBeside:

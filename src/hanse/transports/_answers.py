@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from hanse.errors import Conflict, HanseError, NodeFailed, TooLarge, WireError
-from hanse.messages import METHOD, Buffered, Message, Packer, edition_of, frames, head, rest
+from hanse.messages import METHOD, WHOLE, WHOLE_BYTES, Buffered, Message, Packer, edition_of, frames, head, rest
 from hanse.pace import Pace
 from hanse.transport import Handler
 from hanse.transports._conduit import CHUNK_BYTES, LARGE_BYTES, Conduit
@@ -193,7 +193,8 @@ class Answers:
                 return
         stream, name = connection.next_stream(reply=True), ("reply", reply.id)
         if reply.body.nbytes <= LARGE_BYTES:
-            made = frames(reply, stream, CHUNK_BYTES, pack=self._packer(connection))
+            whole = connection.takes.get(WHOLE, WHOLE_BYTES)
+            made = frames(reply, stream, CHUNK_BYTES, 0, self._packer(connection), whole)
         else:
             answer = self._answers.get(reply.id)
             made = islice(frames(reply, stream, CHUNK_BYTES, 0 if answer is None else answer.out), 1)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import weakref
+from typing import Any
 
-from hanse.messages import Buffer, Memory
+import numpy as np
+
+from hanse.messages import Array, Buffer, Memory
 from hanse.transports._spools import Spools
 
 MEMORY_BYTES = 4 << 20  # more is no faster: the page cache is memory too
@@ -26,22 +30,26 @@ class Budget:
 
     def __init__(self, memory: int = MEMORY_BYTES, folder: str | os.PathLike[str] | None = None) -> None:
         self.memory, self.held, self.spools = memory, 0, Spools(folder)
+        self._storages: dict[int, tuple[weakref.ref[Any], int]] = {}  # with their bytes
 
     def __call__(self, nbytes: int) -> Buffer:
         if self.held + nbytes > self.memory:
             return self.spools.take(nbytes)
-        self.held += nbytes
-        return Memory(nbytes, memoryview(_Storage(self, nbytes)))
+        return self._in_memory(np.empty(nbytes, np.uint8))
 
+    def lie(self, payload: memoryview) -> Buffer:
+        """Where one is from here on that came in memory of its own: there, or in a file."""
+        if self.held + len(payload) > self.memory:
+            spool = self.spools.take(len(payload))
+            spool.write(0, payload)
+            return spool
+        return self._in_memory(np.frombuffer(payload, np.uint8))
 
-class _Storage(bytearray):
-    """Memory that says when nobody views it any more."""
+    def _in_memory(self, storage: Array) -> Memory:
+        unseen = weakref.ref(storage, self._gone)
+        self._storages[id(unseen)] = unseen, len(storage)
+        self.held += len(storage)
+        return Memory(len(storage), storage.data)
 
-    __slots__ = ("_budget",)
-
-    def __init__(self, budget: Budget, nbytes: int) -> None:
-        super().__init__(nbytes)
-        self._budget = budget
-
-    def __del__(self) -> None:
-        self._budget.held -= len(self)
+    def _gone(self, unseen: weakref.ref[Any]) -> None:
+        self.held -= self._storages.pop(id(unseen))[1]

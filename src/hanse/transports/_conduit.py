@@ -12,7 +12,18 @@ from collections.abc import Callable
 from typing import Protocol
 
 from hanse.errors import TooLarge, WireError
-from hanse.messages import Allocate, Assembler, Buffer, Half, HalfKey, Message, Repeated, Signal, announced
+from hanse.messages import (
+    Allocate,
+    Assembler,
+    Buffer,
+    Half,
+    HalfKey,
+    Memory,
+    Message,
+    Repeated,
+    Signal,
+    announced,
+)
 from hanse.pace import Pace
 from hanse.transports._broadcast import FIRST_STREAM, Shared
 from hanse.transports._halves import Halves
@@ -22,6 +33,7 @@ from hanse.transports._turns import Turn
 CHUNK_BYTES = 1 << 20  # a few are held for each node at once; larger ones are no faster
 LARGE_BYTES = 2 << 20  # payloads above this take turns; both ends must agree on it
 LONG_HEADER = 128 << 10
+WHOLE_REPLY = CHUNK_BYTES + (64 << 10)  # in one frame, with its header
 BEGIN, CHUNK, SIGNAL, PACKED = 1, 2, 3, 4  # frame types, as in hanse.messages
 _IGNORED = 1024
 
@@ -82,7 +94,8 @@ class Conduit:
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._allocate, self._request_limit, self._request_header = allocate, request_limit, request_header
         self._is_request, self._frame, self._halves = False, b"", halves
-        self.assembler = Assembler(self._land, limit, halves, known, receipts=True, keep=halves.watch)
+        lie = getattr(allocate, "lie", Memory.of)
+        self.assembler = Assembler(self._land, limit, halves, known, True, halves.watch, WHOLE_REPLY, lie)
         self._stream = 0
 
     def _land(self, nbytes: int) -> Buffer:

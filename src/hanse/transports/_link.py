@@ -22,6 +22,7 @@ from hanse.messages import (
     MAX_HEADER_BYTES,
     MAX_MESSAGE_BYTES,
     METHOD,
+    WHOLE,
     Allocate,
     Memory,
     Message,
@@ -40,6 +41,7 @@ from hanse.transports._conduit import (
     LONG_HEADER,
     PACKED,
     SIGNAL,
+    WHOLE_REPLY,
     Conduit,
     Wire,
 )
@@ -211,6 +213,7 @@ class Link:
         self._connection = connection
         if self._traffic is not None:
             connection.outbox.signal("takes", METHOD, patient=True)  # with the first thing that is asked
+            connection.outbox.signal("takes", WHOLE, WHOLE_REPLY, patient=True)
         self._say_what_is_wanted(connection)
         for id, further in list(self._over.items())[-_REPEATED:]:
             # the last connection may have taken these with it
