@@ -249,6 +249,8 @@ def answer(site: Site, ask: Question) -> Contribution:
 
 def _counted(ask: Count, model: Any, rows: Observed) -> Contribution:
     of, lumps = rows.targets, rows.site.cache.get("lumped", False)
+    if wrong := ask.cells.fault(len(model.task.features) + bool(model.objective.intervals)):
+        raise WireError(f"the cells that it is to count are not usable: {wrong}")
     if model.subsample < 1:
         lumps = lumps or lumped(rows.row_keys())  # before bins are in memory
     columns = rows.learned_columns(ask.cells.cells > 0)
@@ -260,6 +262,8 @@ def _counted(ask: Count, model: Any, rows: Observed) -> Contribution:
     if of.weight is not None:
         weight = of.weight[of.trained]
         sums = np.column_stack([sums * weight[:, None], weight]).astype(np.float64)
+    if ask.wants == "totals" and len(ask.units) != sums.shape[1]:
+        raise WireError(f"the units are of {len(ask.units)} sums, and there are {sums.shape[1]}")
     if ask.wants == "magnitudes":
         found["magnitudes"] = scales.magnitudes(sums)
     elif ask.wants == "totals":
@@ -279,6 +283,8 @@ def _gone_forward(work: Workspace | None, ask: Forward, model: Any, rows: Observ
             raise WireError(
                 "all trees are to be added, and nothing says in which bins rows are, or where margins begin"
             )
+        if len(ask.base) != (outputs := model.objective.outputs):
+            raise WireError(f"margins begin with those of {len(ask.base)} outputs, and there are {outputs}")
         work = None  # before another one is made
         give_back()
         work = Workspace(rows.columns, len(rows.targets), ask.bins, model.objective.margin(ask.base))
@@ -307,6 +313,10 @@ def _begun(work: Workspace, ask: Question, model: Any, rows: Observed) -> dict[s
     """Brings the rows of a round to the roots of its trees, with their gradients and Hessians in units; where these are
     not known, how large they are; before that, what the gradients need of all rows."""
     units, times, of, objective = ask.units, ask.times, rows.targets, model.objective
+    if units is not None and len(units) != objective.outputs:
+        raise WireError(f"the units are of {len(units)} outputs, and there are {objective.outputs}")
+    if times is not None and times.hazard is not None and len(times.hazard) != len(times.edges) + 1:
+        raise WireError(f"hazards are of {len(times.hazard)} intervals, and there are {len(times.edges) + 1}")
     train = of.train
     if times is not None and times.hazard is None:
         work.begin(objective.outputs, [train] * model.trees)
@@ -390,6 +400,10 @@ def _at_risk(work: Workspace, of: Targets, times: Times, unit: int | None) -> di
 def _ranked(work: Workspace, question: Question, ask: Residuals, of: Targets) -> Array:
     """How many of the rows that the trees learn from have residuals of the bits that are looked for, or what they
     weigh."""
+    if len(ask.home) < len(work.places):
+        raise WireError(
+            f"{len(work.places)} nodes have grown here, and it is said of {len(ask.home)} what leaf they are"
+        )
     found = np.zeros((len(ask.sought.group), quantiles.WIDTH), np.int64)
     leaf = np.empty(len(work.order), np.int32)
     for node, (output, low, high) in enumerate(work.places.tolist()):

@@ -13,6 +13,7 @@ from hanse.boosting.compiled import at_once, spans
 from hanse.boosting.kernel import put_in_bins
 from hanse.boosting.trees import LEAF, Trees
 from hanse.codec import ArrayOf
+from hanse.errors import WireError
 from hanse.messages import Array
 
 _LEAST_ROWS = 4096  # of a thread
@@ -72,6 +73,15 @@ class Binning:
         place = np.where(bin < self.count[feature], self.first_edges[feature] + bin, len(self.edges))
         return edges[place]
 
+    def fault(self) -> str:
+        """What is wrong with bins that came from elsewhere; "" if nothing is. Loops over rows write where they say."""
+        count, categories, edges = self.count, self.categories, len(self.edges)
+        if ((count < 0) | (count > edges)).any() or count.sum() != edges:
+            return "a column has more or fewer edges than there are"
+        if ((categories != 0) & (categories != count + 1)).any():
+            return "a column has another number of bins than of categories"
+        return ""
+
     def put(self, parts: Iterable[Array], rows: int) -> Array:
         """(n, f) the bin of each value, in one byte, or in two or four where a column has more bins than these number.
 
@@ -85,9 +95,13 @@ class Binning:
         starts, place = self.first_edges, 0
         for part in parts:
             here = slice(place, place := place + part.shape[1])
+            if place > len(self.count):
+                break
             own = partial(put_in_bins, part, self.edges, starts[here.start : here.stop + 1], bins[:, here])
             at_once(partial(own, *span) for span in spans(rows, _LEAST_ROWS))
             del part, own  # before the next one is made
+        if place != len(self.count):
+            raise WireError(f"the bins that it was told are of {len(self.count)} columns, and its table has others")
         return bins
 
     def hold(self, trees: Trees) -> bool:

@@ -74,6 +74,18 @@ class Refinement:
         """Parts of all cells."""
         return int((self.cells << self.bits).sum())
 
+    def fault(self, columns: int) -> str:
+        """What is wrong with cells that came from elsewhere, of a table of so many columns; "" if nothing is. The loop
+        that counts writes where they say."""
+        cells, width, bits, start = self.cells, self.width, self.bits, self.start
+        if len(cells) != columns:
+            return f"they are of {len(cells)} columns, and there are {columns}"
+        if ((cells < 0) | (cells > len(start))).any() or cells.sum() != len(start):
+            return "a column has more or fewer of them than begin"
+        if ((width < 0) | (width > KEY_BITS) | (bits < 0) | (bits > np.minimum(width, _room(cells)))).any():
+            return "they have more keys than there are, or more parts than keys"
+        return "one begins where there is no key" if ((start < 0) | (start >> KEY_BITS > 0)).any() else ""
+
 
 def first(columns: Array) -> Refinement:
     """All keys of each of the ``columns`` (f,) bool are one cell."""
@@ -157,8 +169,7 @@ def unclear(cells: Cells, bins: Array) -> Refinement | None:
         if wanted.any():  # cells of different widths: the widest first
             wanted &= widths == widths[wanted].max()
             number[column], width[column] = wanted.sum(), widths[wanted].max()
-            room = max(FEWEST_BITS, FIRST_BITS - int(wanted.sum() - 1).bit_length())
-            bits[column] = min(room, int(width[column]))
+            bits[column] = min(int(_room(number[column])), int(width[column]))
             starts.append(start[wanted])
     return Refinement(number, width, bits, np.concatenate(starts)) if starts else None
 
@@ -204,6 +215,15 @@ def filled(cells: Cells, edges: Sequence[Array], rows: int) -> list[Array]:
 
 
 _NAMES = ("column", "start", "width", "count")
+
+
+def _room(cells: Array) -> Array:
+    """Into how many bits' parts so many cells of a column may be counted, so that all parts stay few.
+
+    >>> _room(np.array([1, 2, 3, 1000])).tolist()
+    [12, 11, 10, 4]
+    """
+    return np.maximum(FEWEST_BITS, FIRST_BITS - np.ceil(np.log2(np.maximum(cells, 1))).astype(np.int64))
 
 
 def _of(cells: Cells, column: int) -> tuple[Array, Array, Array]:

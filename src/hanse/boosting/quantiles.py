@@ -20,6 +20,7 @@ import numpy as np
 
 from hanse.boosting.scales import binned
 from hanse.codec import ArrayOf
+from hanse.errors import WireError
 from hanse.messages import Array
 
 BITS, WIDTH = 8, 256
@@ -77,12 +78,14 @@ def counts(own: Array, group: Array, sought: Sought, weight: Array | None = None
         weight: (n,) int64 below 2^31, what each row counts for; None: 1.
     """
     found = np.zeros((len(sought.group), WIDTH), np.int64)
+    if not 0 <= sought.known <= 32 - BITS:
+        raise WireError(f"of keys of 32 bits, {sought.known} are said to be known")
     rest = 32 - sought.known
     prefix, digit = own >> rest, (own >> (rest - BITS)) & (WIDTH - 1)
     order = np.argsort(group, kind="stable")
-    edges = np.searchsorted(group[order], np.arange(int(sought.group.max(initial=-1)) + 2))
-    for i, (g, wanted) in enumerate(zip(sought.group, sought.prefix, strict=True)):
-        rows = order[edges[g] : edges[g + 1]]
+    begins, ends = (np.searchsorted(group[order], sought.group, side) for side in ("left", "right"))
+    for i, (begin, end, wanted) in enumerate(zip(begins, ends, sought.prefix, strict=True)):
+        rows = order[begin:end]
         rows = rows[prefix[rows] == wanted]
         found[i] = binned(digit[rows], WIDTH, None if weight is None else weight[rows])
     return found

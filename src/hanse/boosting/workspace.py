@@ -20,8 +20,9 @@ from hanse.boosting.compiled import at_once, spans, threads
 from hanse.boosting.growing import Splits
 from hanse.boosting.kernel import add_to, add_up, part, walk
 from hanse.boosting.packed import fits, packed, unpacked
-from hanse.boosting.trees import Trees
-from hanse.errors import DataError
+from hanse.boosting.trees import Trees, fault
+from hanse.errors import DataError, WireError
+from hanse.learning.ensembles import must_be
 from hanse.messages import Array
 
 _LEAST_ROWS = 1 << 14  # of a thread
@@ -75,6 +76,8 @@ class Workspace:
     _most: dict[bytes, int] = field(default_factory=dict)  # by the bins told apart: the most rows of another one
 
     def __post_init__(self) -> None:
+        if wrong := self.bins.fault():
+            raise WireError(f"the bins that it was told are not usable: {wrong}")
         self.binned = self.bins.put(self.columns(), self.rows)
         self.by_column = np.asfortranarray(self.binned) if self.binned.nbytes <= _BY_COLUMN else self.binned
         self._starts = self.bins.starts.astype(np.uint64)
@@ -84,10 +87,12 @@ class Workspace:
     # ------------------------------------------------------------ margins
 
     def add(self, trees: Trees, rows: Array | None = None) -> None:
-        """Adds what these trees add, to the margins of all rows or of some."""
+        """Adds what these trees add, to the margins of all rows or of some. Raises ``WireError`` for arrays that are no
+        trees of this table: the loop that walks them goes, and writes, where they say."""
         rows = np.arange(self.rows, dtype=np.int32) if rows is None else rows
         if not len(rows):
             return
+        must_be(fault(trees, len(self.bins.count), self.margins.shape[1]))
         bins, binned = self.bins, self.binned
         if not bins.hold(trees):  # another run grew them, whose bins had other edges
             bins = bins.splitting(trees)
@@ -212,6 +217,8 @@ class Workspace:
         """The same as :mod:`hanse.boosting.packed` has it, (nodes, bins) int64, but for the bins that are told
         ``apart``: these are 0 there, and their sums are (nodes, apart, 2) int64. Raises ``DataError`` where those of
         the others may not fit."""
+        if ((apart < 0) | (apart >= self._starts[-1].astype(np.int64))).any() or (np.diff(apart) <= 0).any():
+            raise WireError("the bins that are told apart do not rise, or are none of this table")
         if not self._fit(apart):
             raise DataError(
                 "a bin has more rows here than were counted before the first tree; has the table changed? Run it again"
