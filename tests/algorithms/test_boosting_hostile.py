@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from drive import Drive, shares
-from test_boosting import settings, table_of
+from test_boosting import model, settings, table_of
 
 from hanse.errors import DataError, WireError
 from hanse.messages import Record
@@ -92,7 +92,9 @@ CASES: list[tuple[str, str, Wrong, str]] = [
 @pytest.mark.parametrize(("kind", "name", "wrong", "said"), CASES, ids=[f"{c[1]}-{i}" for i, c in enumerate(CASES)])
 def test_what_is_asked_of_what_there_is_not_is_refused(kind: str, name: str, wrong: Wrong, said: str) -> None:
     """And the site answers what is asked next as if nothing had been."""
-    drive = Hostile(name, wrong, kind=kind, **settings(kind, num_rounds=2, test_fraction=0.2))
-    drive.run()
+    about = settings(kind, num_rounds=2, test_fraction=0.2)
+    drive = Hostile(name, wrong, kind=kind, **about)
+    found = drive.run()
     assert said in drive.said
     assert not any(drive.failures)
+    assert model(found) == model(Drive(drive.tables, **about).run())

@@ -293,10 +293,12 @@ def _gone_forward(work: Workspace | None, ask: Forward, model: Any, rows: Observ
     elif work is None or work.boosted != ask.before:
         return None
     elif work.grown == ask.grown and model.rules.parallel == 1:
+        work.boosted = ""  # until all is added: where that fails, some of it is in the margins
         work.split(ask.splits, "")
         work.add_leaves(ask.adds)
         work.add(ask.trees, work.others)
     else:
+        work.boosted = ""
         work.add(ask.trees)
     work.boosted = ask.after
     return work
