@@ -39,7 +39,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar, Union, cast, get_
 import numpy as np
 
 from hanse.errors import WireError
-from hanse.messages import Array, Json, Record
+from hanse.messages import Array, Json, Placed, Record
 
 T = TypeVar("T")
 _KEPT_PATHS = 16  # at which a dataclass stands in others
@@ -92,7 +92,9 @@ def decode(kind: type[T], record: Record) -> T:
     Raises:
         WireError: a field is missing or unknown, or of another type or shape; names its path.
     """
-    source, wanted = _Source(record.arrays, set(), {}), cast(Any, kind)
+    arrays, wanted = record.arrays, cast(Any, kind)
+    names = arrays.layout.places if isinstance(arrays, Placed) else arrays
+    source = _Source(arrays, names, set(), {})
     try:
         found: T = _coder(wanted).decode(record.data, "", source)
         if len(source.used) != len(record.arrays):
@@ -119,14 +121,16 @@ class _Wrong(Exception):
 
 @dataclass(slots=True)
 class _Source:
-    """The arrays that a value is read from, which of them were, and the lengths of named dimensions."""
+    """The arrays that a value is read from, what has their ``names``, which of them were read, and the lengths of named
+    dimensions."""
 
     arrays: Mapping[str, Array]
+    names: Mapping[str, object]
     used: set[str]
     lengths: dict[str, int]
 
     def under(self, path: str) -> list[str]:
-        return [n for n in self.arrays if n.startswith(f"{path}.")]
+        return [n for n in self.names if n.startswith(f"{path}.")]
 
 
 class _Coder(Protocol):
@@ -143,9 +147,14 @@ class _Plain:
     arrays_only = False
 
     def __init__(
-        self, expected: str, check: Callable[[Json], Json], built: Callable[[Json], Any] | None = None
+        self,
+        expected: str,
+        check: Callable[[Json], Json],
+        built: Callable[[Json], Any] | None = None,
+        always: type | None = None,
     ) -> None:
         self._expected, self._check, self._built = expected, check, built
+        self._always = always  # what is of just this type needs no check
 
     def encode(self, value: Any, path: str, arrays: dict[str, Array]) -> Json:
         try:
@@ -154,6 +163,8 @@ class _Plain:
             raise _Wrong(path, _said(value), self._expected) from None
 
     def decode(self, data: Json, path: str, source: _Source) -> Any:
+        if type(data) is self._always:
+            return data
         try:
             found = self._check(data)
         except ValueError:
@@ -198,9 +209,9 @@ class _Array:
             array, lengths = source.arrays[path], source.lengths
         except KeyError:
             raise _Wrong(path, "missing", "an array") from None
-        if not self._fits(array):
-            raise self._odd(array, path, lengths)
-        shape = array.shape
+        shape, dtype = array.shape, self._dtype
+        if not (len(shape) == self._ndim and array.dtype is dtype and not self._fixed) and not self._fits(array):
+            raise self._odd(array, path, lengths)  # else its length and its type have been looked at
         for axis, name in self._named:
             if lengths.setdefault(name, shape[axis]) != shape[axis]:
                 raise self._odd(array, path, lengths)
@@ -246,14 +257,14 @@ class _Maybe:
     """``X | None``. An array that is not there is None."""
 
     def __init__(self, inner: _Coder) -> None:
-        self._inner, self.arrays_only = inner, inner.arrays_only
+        self.inner, self.arrays_only = inner, inner.arrays_only
 
     def encode(self, value: Any, path: str, arrays: dict[str, Array]) -> Json:
-        return None if value is None else self._inner.encode(value, path, arrays)
+        return None if value is None else self.inner.encode(value, path, arrays)
 
     def decode(self, data: Json, path: str, source: _Source) -> Any:
-        absent = path not in source.arrays if self.arrays_only else data is None
-        return None if absent else self._inner.decode(data, path, source)
+        absent = path not in source.names if self.arrays_only else data is None
+        return None if absent else self.inner.decode(data, path, source)
 
 
 class _Tuple:
@@ -327,7 +338,6 @@ class _Dataclass:
         self._fields = {f.name: _coder(hints[f.name]) for f in dataclasses.fields(kind)}
         self._needed = {f.name for f in dataclasses.fields(kind) if not _optional(f)}
         self._in_json = {name for name, coder in self._fields.items() if not coder.arrays_only}
-        self._may_lack = {name for name, coder in self._fields.items() if isinstance(coder, _Maybe)}
         self._under = {name for name, coder in self._fields.items() if isinstance(coder, _Mapping)}  # stand below it
         self._below: dict[str, list[tuple[str, _Coder, str]]] = {}  # of some paths: its fields, and where they stand
         self.arrays_only = False
@@ -374,16 +384,19 @@ class _Dataclass:
         if not self._in_json.issuperset(given):
             unknown = min(name for name in given if name not in self._in_json)
             raise _Wrong(_joined(path, unknown), "not known", f"one of {', '.join(self._fields)}")
-        found, arrays = {}, source.arrays
+        found, names = {}, source.names
         if path:  # names of dimensions are each dataclass's own
-            source = _Source(arrays, source.used, {})
-        for name, coder, here in self._places(path):
+            source = _Source(source.arrays, names, source.used, {})
+        for name, maybe, here in self._places(path):
+            coder = maybe.inner if type(maybe) is _Maybe else maybe  # whose None is seen here
             if coder.arrays_only:
-                if name in self._needed or here in arrays or (name in self._under and source.under(here)):
+                if here in names:
                     found[name] = coder.decode(None, here, source)
+                elif name in self._needed or (name in self._under and source.under(here)):
+                    found[name] = maybe.decode(None, here, source)
             elif name in given:
                 item = given[name]  # most that an ask may say, it does not
-                found[name] = None if item is None and name in self._may_lack else coder.decode(item, here, source)
+                found[name] = None if item is None and coder is not maybe else coder.decode(item, here, source)
             elif name in self._needed:
                 raise _Wrong(here, "missing", "a value")
         return self._kind(**found)
@@ -474,9 +487,9 @@ def _enumerated(kind: type[StrEnum]) -> Callable[[Json], Json]:
 
 
 _SCALARS: dict[Any, _Coder] = {
-    str: _Plain("text", _text),
-    bool: _Plain("true or false", _truth),
-    int: _Plain("a whole number", _whole),
+    str: _Plain("text", _text, always=str),
+    bool: _Plain("true or false", _truth, always=bool),
+    int: _Plain("a whole number", _whole, always=int),
     float: _Plain("a finite number", _number),
     Any: _Anything(),
 }

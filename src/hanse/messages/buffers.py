@@ -245,8 +245,11 @@ class Buffered(Placed):
         return self._buffer
 
     def __getitem__(self, name: str) -> Array:
-        place = self.layout.places[name]
-        whole = np.frombuffer(self._buffer.read(place.offset, place.nbytes), place.dtype)
+        place, buffer = self.layout.places[name], self._buffer
+        if type(buffer) is Memory:
+            whole = np.frombuffer(buffer._view, place.dtype, place.size, place.offset)
+        else:
+            whole = np.frombuffer(buffer.read(place.offset, place.nbytes), place.dtype)
         return whole if len(place.shape) == 1 else whole.reshape(place.shape)
 
     def block(self, name: str, start: int, stop: int) -> Array:
