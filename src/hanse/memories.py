@@ -51,6 +51,7 @@ class Memories:
         self._kept: dict[tuple[int, int], NodeMemory] = {}  # ascending
         # steps after which the coordinator keeps its state, ascending; of those with anything to remember
         self._checkpoints: list[int] = []
+        self._last: tuple[tuple[int, int], NodeMemory] | None = None  # of those that are kept
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -62,7 +63,9 @@ class Memories:
 
     def before(self, step: int, exchange: int) -> NodeMemory:
         """A copy of the memory as it was before this exchange; empty where there is none."""
-        at, kept = (step, exchange), self._kept  # another thread may keep the next one meanwhile
+        at, kept, last = (step, exchange), self._kept, self._last  # another thread may keep the next one meanwhile
+        if last is not None and last[0] < at:  # as nearly always: to look through all takes longer than to copy one
+            return last[1].copy()
         for other in reversed(list(kept)):
             if other < at:
                 return kept[other].copy()
@@ -76,12 +79,12 @@ class Memories:
         """
         if memory.blank and (not self._kept or self.blank):  # whatever a run comes back to, it is this
             if self._kept or self._checkpoints:
-                self._kept, self._checkpoints = {}, []
+                self._kept, self._checkpoints, self._last = {}, [], None
             return
         at = (step, exchange)
         if self._kept and next(reversed(self._kept)) >= at:
             self._kept = {other: m for other, m in self._kept.items() if other < at}
-        self._kept[at] = memory
+        self._kept[at], self._last = memory, (at, memory)
         while self._checkpoints and self._checkpoints[-1] >= step:
             self._checkpoints.pop()
         if checkpoint:

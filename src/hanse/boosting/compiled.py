@@ -48,10 +48,11 @@ class compiled:
 
     def __call__(self, *arguments: Any) -> Any:
         """Raises ``ConfigError`` where numba is not installed."""
-        with _lock:  # numba compiles one at a time, and so do we look
-            if self._made is None:
-                self._made = _compile(self.plain)
-        return self._made(*arguments)
+        if (made := self._made) is None:
+            with _lock:  # numba compiles one at a time
+                if (made := self._made) is None:
+                    made = self._made = _compile(self.plain)
+        return made(*arguments)
 
 
 P = TypeVar("P", bound=Callable[..., Any])

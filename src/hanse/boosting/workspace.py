@@ -73,7 +73,7 @@ class Workspace:
     largest: tuple[int, int] | None = None
     _starts: Array = field(init=False)
     _columns: tuple[Array, Array] = field(init=False)
-    _most: dict[bytes, int] = field(default_factory=dict)  # by the bins told apart: the most rows of another one
+    _fits: dict[bytes, bool] = field(default_factory=dict)  # by the bins told apart: whether all others' sums are one
 
     def __post_init__(self) -> None:
         if wrong := self.bins.fault():
@@ -145,9 +145,12 @@ class Workspace:
         if self.pairs.shape != (outputs, self.rows, 2):
             self.pairs = np.zeros((outputs, self.rows, 2), np.int32)
         self.bounds = [0, *itertools.accumulate(map(len, rows))]
-        self.largest = largest if learned is not None else None
-        if learned is not None and largest is not None and not len(self.filled):
-            self.filled, self._most = self._counted(np.asarray(learned, np.int32)), {}
+        before, self.largest = self.largest, largest if learned is not None else None
+        uncounted = learned is not None and largest is not None and not len(self.filled)
+        if uncounted:
+            self.filled = self._counted(np.asarray(learned, np.int32))
+        if uncounted or self.largest != before:
+            self._fits.clear()
         self.order = np.concatenate([np.zeros(0, np.int32), *rows], dtype=np.int32)
         outputs_of = np.arange(len(rows)) // max(1, self.parallel)
         self.places = np.stack([outputs_of, self.bounds[:-1], self.bounds[1:]], axis=1).astype(np.int64)
@@ -202,11 +205,12 @@ class Workspace:
     def _fit(self, apart: Array = _NONE) -> bool:
         """Whether both sums of each bin, but for those ``apart``, are one number."""
         which = apart.tobytes()
-        if which not in self._most:
-            if len(self._most) > 1:  # those apart are the same in all rounds
-                self._most.clear()
-            self._most[which] = int(np.delete(self.filled, apart).max(initial=0))
-        return self.largest is not None and fits(self._most[which], self.largest)
+        if (known := self._fits.get(which)) is None:
+            if len(self._fits) > 1:  # those apart are the same in all rounds
+                self._fits.clear()
+            most = int(np.delete(self.filled, apart).max(initial=0))
+            known = self._fits[which] = self.largest is not None and fits(most, self.largest)
+        return known and self.largest is not None
 
     def histograms(self, nodes: Array) -> Array:
         """(nodes, bins, 2) int64: the sums of the pairs of each node's rows in each bin."""
