@@ -12,7 +12,7 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from hanse.errors import TooLarge, WireError
@@ -66,7 +66,7 @@ class Receiver:
     """Puts packets together from what a socket gives."""
 
     def __init__(self) -> None:
-        self._bytes, self._room = bytearray(), memoryview(bytearray(_READ_BYTES))
+        self._bytes, self._room = bytearray(), memoryview(bytearray(_READ_BYTES))  # what came, and where it lands
         self._fds: deque[int] = deque()
 
     def read(self, sock: socket.socket) -> bool:
@@ -80,28 +80,24 @@ class Receiver:
         self._bytes += self._room[:got]
         return got > 0
 
-    def packets(self) -> Iterator[Packet]:
-        """The packets that are complete. Raises ``WireError`` for impossible lengths."""
-        while len(self._bytes) >= _LENGTHS.size:
-            what, header, inline, fds, rows = _LENGTHS.unpack_from(self._bytes)
-            if what > FREED or header > MAX_HEADER_BYTES or inline > INLINE_BYTES or fds > _MOST_FDS:
-                raise WireError("a packet with impossible lengths")
-            end = _LENGTHS.size + header + inline
-            if len(self._bytes) < end:
-                return
-            if len(self._fds) < fds:
-                raise WireError("a packet without the descriptors that it announces")
-            start = _LENGTHS.size
-            middle = start + header
-            packet = Packet(
-                what,
-                bytes(self._bytes[start:middle]),
-                bytes(self._bytes[middle:end]),
-                tuple(self._fds.popleft() for _ in range(fds)) if fds else (),
-                rows,
-            )
-            del self._bytes[:end]
-            yield packet
+    def packet(self) -> Packet | None:
+        """The next packet; None where it is not complete. Raises ``WireError`` for impossible lengths."""
+        came = self._bytes
+        if len(came) < _LENGTHS.size:
+            return None
+        what, header, inline, fds, rows = _LENGTHS.unpack_from(came)
+        if what > FREED or header > MAX_HEADER_BYTES or inline > INLINE_BYTES or fds > _MOST_FDS:
+            raise WireError("a packet with impossible lengths")
+        middle = _LENGTHS.size + header
+        end = middle + inline
+        if len(came) < end:
+            return None
+        if len(self._fds) < fds:
+            raise WireError("a packet without the descriptors that it announces")
+        told = bytes(came[_LENGTHS.size : end])
+        del came[:end]
+        beside = tuple([self._fds.popleft() for _ in range(fds)]) if fds else ()
+        return Packet(what, told[:header], told[header:] if inline else b"", beside, rows)
 
     def close(self) -> None:
         """Closes descriptors that belong to no packet."""

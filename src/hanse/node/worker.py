@@ -74,7 +74,7 @@ class _Process:
     def _readable(self) -> None:
         try:
             more = self.receiver.read(self.sock)
-            for packet in self.receiver.packets():
+            while (packet := self.receiver.packet()) is not None:
                 self._packet(packet)
         except BlockingIOError:
             return

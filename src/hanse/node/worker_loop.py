@@ -75,14 +75,14 @@ class WorkerLoop:
         self._caged = caged
         self._say("ready", {"offline": offline, "caged": caged})
         while self._receiver.read(self._sock):
-            for packet in self._receiver.packets():
+            while (packet := self._receiver.packet()) is not None:
                 self._take(packet)
 
     # ------------------------------------------------------------ one packet
 
     def _take(self, packet: Packet) -> None:
         try:
-            self._busy, self._stop = True, False
+            self._busy, self._stop, self._told = True, False, time.monotonic()
             try:
                 self._do(packet)
             finally:
@@ -141,8 +141,10 @@ class WorkerLoop:
                 if not large_arrays.settle() and all([window() is None for window in mapped]):
                     raw[0] = FREED
                 self._write(raw, beside)
-        finally:
+        except BaseException:
             large_arrays.settle()
+            raise
+        finally:
             for fd in (*packet.fds, *made):
                 os.close(fd)
 
@@ -155,12 +157,13 @@ class WorkerLoop:
         is not for the coordinator."""
         nbytes = reply.nbytes
         inline = nbytes <= INLINE_BYTES
-        fd = None if inline else large_arrays.on_loan(reply.arrays)
-        if fd is None and not inline and (fd := large_arrays.handed(reply.arrays)) is not None:
-            made.append(fd)  # too large for a copy
+        fd, large = None, nbytes > large_arrays.SHARED_BYTES
+        if large and (fd := large_arrays.on_loan(reply.arrays)) is None:
+            fd = large_arrays.handed(reply.arrays)
+            made += [] if fd is None else [fd]  # too large for a copy
         if fd is None and not inline:
             offset, into = 0, None
-            if room >= nbytes and not large_arrays.loan_seen(spare):
+            if room >= nbytes and not (room > large_arrays.SHARED_BYTES and large_arrays.loan_seen(spare)):
                 fd, into = spare, self._mappings.window(spare, nbytes).data
             else:  # there is none, or it holds what the algorithm keeps
                 made.append(fd := make(nbytes))
