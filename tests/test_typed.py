@@ -13,7 +13,7 @@ import pytest
 from hanse.codec import ArrayOf, encode
 from hanse.errors import WireError
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
-from hanse.messages import Array, Json, Record, digest, dump, load
+from hanse.messages import Array, Json, Record, digest, dump, dumps, load
 from hanse.stages import Stages
 from hanse.table import Table
 from hanse.typed import Typed
@@ -81,6 +81,27 @@ def test_a_state_of_this_process_is_not_decoded_and_one_that_was_stored_is(decod
     assert len(decoded) == 3
     assert digest(here) == digest(stored)
     assert digest(whole.result(here)) == digest(whole.result(load(dump(stored))))
+
+
+def test_a_state_becomes_a_record_when_somebody_looks_at_it_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked next, for which nodes wait, waits for no record of what it follows from."""
+    made: list[Any] = []
+
+    def noted(value: Any, *known: Any) -> Record:
+        made.append(value)
+        return encode(value, *known)
+
+    monkeypatch.setattr("hanse.typed.encode", noted)
+    whole = Stages([ALGORITHM], {})
+    first = whole.tell(whole.init({}), NOTHING)
+    second = whole.tell(first, NOTHING)
+    whole.ask(second)
+    assert not made
+    assert second.nbytes == 16
+    assert dumps(second.data) == '{"of":{"count":2},"stage":0}'
+    assert {name: array.tolist() for name, array in second.arrays.items()} == {"total": [2.0, 2.0]}
+    assert len(made) == 1
+    assert digest(first) == digest(whole.tell(whole.init({}), NOTHING))  # the one before says what it was
 
 
 def test_other_arrays_beside_the_same_words_are_another_state(decoded: list[Any]) -> None:

@@ -8,7 +8,7 @@ So does an ask that does not leave the process once a site has decoded it: a sim
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -43,15 +43,47 @@ class Computation(Protocol[S, Q]):
     def metrics(self, state: S) -> Mapping[str, Json]: ...
 
 
-class _Made(dict[str, Json]):
-    """The JSON of a state that was encoded here, with its value and the arrays that belong to it. It does not change:
-    a state is never written to."""
+class _Made:
+    """A state that was made here, which becomes a record when somebody looks at that: what is asked next leaves before
+    the state that it follows from is measured, or kept."""
 
-    __slots__ = ("arrays", "known", "value")
+    __slots__ = ("_record", "known", "value")
 
-    def __init__(self, record: Record, value: Any, known: Known) -> None:
-        super().__init__(record.data)
-        self.arrays, self.value, self.known = record.arrays, value, known
+    def __init__(self, value: Any, known: Known) -> None:
+        self.value, self.known = value, known
+        self._record: Record | None = None
+
+    @property
+    def record(self) -> Record:
+        if self._record is None:
+            self._record = encode(self.value, self.known)
+        return self._record
+
+
+class _Part(Mapping[str, Any]):
+    """Its JSON (``data``), or its ``arrays``. It does not change: a state is never written to."""
+
+    __slots__ = ("_name", "of")
+
+    def __init__(self, of: _Made, name: str) -> None:
+        self.of, self._name = of, name
+
+    @property
+    def _all(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = getattr(self.of.record, self._name)
+        return found
+
+    def __getitem__(self, name: str) -> Any:
+        return self._all[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def values(self) -> ValuesView[Any]:
+        return self._all.values()
 
 
 class _Sent(dict[str, Json]):
@@ -146,8 +178,8 @@ class Typed(Generic[S, Q]):
         return sent.value
 
     def _value(self, state: State) -> S:
-        made = state.data
-        if type(made) is _Made and made.arrays is state.arrays and type(made.value) is self.state:
+        made = _made(state)
+        if made is not None and type(made.value) is self.state:
             known: S = made.value
             return known
         return decode(self.state, state)
@@ -155,6 +187,12 @@ class Typed(Generic[S, Q]):
     @staticmethod
     def _made(value: S, before: State | None = None) -> State:
         """``before``: the state that it follows, with which it shares all that the step did not change."""
-        known = dict(before.data.known) if before is not None and type(before.data) is _Made else {}
-        record = encode(value, known)
-        return Record(_Made(record, value, known), record.arrays)
+        follows = None if before is None else _made(before)
+        made = _Made(value, {} if follows is None else dict(follows.known))
+        return Record(_Part(made, "data"), _Part(made, "arrays"))
+
+
+def _made(state: State) -> _Made | None:
+    """What its record is made of, where that was made here."""
+    data, arrays = state.data, state.arrays
+    return data.of if type(data) is _Part and type(arrays) is _Part and data.of is arrays.of else None

@@ -48,10 +48,11 @@ class StoreJournal:
         self._soon: asyncio.Task[None] | None = None  # writes them
 
     async def step(self, record: Step, state: State, keep: bool) -> None:
+        small = state.nbytes <= INLINE_BYTES  # which also makes its record here, where nobody else does at once
         if self._model is not None or keep or record.status != "ok":
             await self._write(record, state, keep)
             return
-        if state.nbytes <= INLINE_BYTES:
+        if small:
             told = self._told(record, state)
         else:
             told = await asyncio.to_thread(self._told, record, state)
