@@ -33,8 +33,7 @@ def book(home: Path, **policy: Json) -> Book:
 
 def answer(there: Book, of: Facts, number: int = 0) -> Reservation:
     reservation = there.reserve(of, ask(number))
-    if not there.covers(reservation):
-        there.book(reservation)
+    there.book(reservation)
     there.settle(reservation)
     return reservation
 
@@ -130,7 +129,7 @@ def test_the_end_of_a_run_takes_its_window_along(tmp_path: Path) -> None:
         answer(there, about(step))
         answer(there, about(step, run="goes on"))
     late = there.reserve(about(4), ask())
-    assert there.covers(late)
+    assert there.booked(late)
     there.forget(late.run)
     there.settle(late)
     for step in range(4, 3 + STEPS):
@@ -148,11 +147,13 @@ def test_what_was_not_told_may_be_told_to_another_ask(tmp_path: Path) -> None:
         answer(there, about(step))
     first = there.reserve(about(3), ask(1))
     second = there.reserve(about(3), ask(2))
-    assert there.covers(first)
-    assert not there.covers(second)
+    assert there.booked(first)
+    assert not there.booked(second)
     there.release(first)
-    assert there.covers(second)
-    there.settle(second)
+    third = there.reserve(about(3), ask(3))
+    assert there.booked(third)
+    there.release(second)
+    there.settle(third)
     assert ways(there, 3) == 1
 
 
@@ -167,7 +168,7 @@ def test_nothing_is_booked_of_steps_that_it_would_cost_too_much(
     there = book(tmp_path, **policy)
     for step in range(4):
         reservation = there.reserve(about(step, **changes), ask())
-        assert not there.covers(reservation)
+        assert not there.booked(reservation)
         there.book(reservation)
         there.settle(reservation)
     assert there._db.execute("SELECT count(*) FROM ahead WHERE digest LIKE 'steps %'").fetchone() == (0,)
@@ -187,8 +188,7 @@ def test_killed_at_any_moment_no_way_that_was_told_is_forgotten(tmp_path: Path, 
         way = rng.choice([0, 0, 0, 1])
         if len(told.get((run, step[run]), ())) < 2:
             reservation = there.reserve(about(step[run], run=run), ask(way))
-            if not there.covers(reservation):
-                there.book(reservation)
+            there.book(reservation)
             open_ones.append((reservation, run, step[run], way))
         while open_ones and rng.random() < (0.9 if seed % 2 else 0.6):
             reservation, of, at, way = open_ones.pop(rng.randrange(len(open_ones)))
@@ -221,7 +221,7 @@ def test_a_window_stays_while_an_answer_out_of_it_is_in_work(tmp_path: Path) -> 
     for step in range(3):
         answer(there, about(step))
     late = there.reserve(about(5), ask())
-    assert there.covers(late)
+    assert there.booked(late)
     for step in range(40, 43):
         answer(there, about(step))
     there.settle(late)

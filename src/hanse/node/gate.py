@@ -27,14 +27,12 @@ from hanse.node.passage import (
     Approved,
     Audited,
     Authenticated,
-    BookedAhead,
     Computed,
     Hashed,
     KnownFacts,
     Leaving,
     Passage,
     PromisesKept,
-    Replied,
     Reserved,
     SpendingSettled,
     Stage,
@@ -84,14 +82,13 @@ class Gate:
         owner = settings.owner(self._home)
         rules, counted = policy.rules(owner), ledgers(owner)
         persons.note(self._home, rules)
-        approved, allowed = Approved(self.approvals), Allowed(lambda: self.rules)
+        approved, allowed = Approved(self.approvals), Allowed(self)
         self.stages: tuple[Stage, ...] = (
             Authenticated(),
             approved,
             self._known,
             allowed,
             Reserved(self.book),
-            BookedAhead(self.book),
             Computed(self.worker),
             approved,
             allowed,
@@ -101,7 +98,6 @@ class Gate:
             Hashed(),
             approved,  # others were heard while the disk was waited for; from here to the reply nobody is
             Audited(self.audit),
-            Replied(self.node),
         )
         self.rules, self.book.ledgers, self.settings = rules, counted, settings
 
@@ -128,7 +124,7 @@ class Gate:
         finally:
             if task.reservation is not None:
                 self._released(task, task.reservation)
-        return task.reply
+        return Message("reply", message.id, self.node, task.worked.record)
 
     def _released(self, task: Passage, reservation: Reservation) -> None:
         """Gives back what was set aside of a task; while a disk is still waited for, after that."""

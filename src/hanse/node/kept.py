@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import mmap
 import os
 import sqlite3
@@ -84,24 +85,23 @@ class Changes:
 
     def __init__(self, database: sqlite3.Connection, path: Path) -> None:
         self._database = database
-        self._shared: mmap.mmap | None = None
+        #: The same as before where nothing was committed in between. To be taken before what it stands for is read.
+        self.mark: Callable[[], object] = self._asked
         self._end: Callable[[], object] = lambda: None
         database.execute("SELECT count(*) FROM sqlite_master").fetchone()  # by now the memory is there
         if database.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
             try:
-                key, self._shared = _taken(f"{path}-shm", self._HEADERS)
+                key, shared = _taken(f"{path}-shm", self._HEADERS)
             except (OSError, ValueError):  # where SQLite keeps it elsewhere
                 return
+            self.mark = functools.partial(shared.__getitem__, slice(self._HEADERS))
             self._end = weakref.finalize(self, _given_back, key)
 
     def close(self) -> None:
         """Looks no more; to be called when the connection is closed."""
         self._end()
 
-    def mark(self) -> object:
-        """The same as before where nothing was committed in between. To be taken before what it stands for is read."""
-        if self._shared is not None:
-            return self._shared[: self._HEADERS]
+    def _asked(self) -> object:
         (others,) = self._database.execute("PRAGMA data_version").fetchone()
         return others, self._database.total_changes
 

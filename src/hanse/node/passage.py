@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -53,8 +53,8 @@ class Passage:
     reservation: Reservation | None = None
     booked: asyncio.Future[None] | None = None  # what it may use up, on disk while it is computed
     worked: Worked = field(init=False)
+    bytes_out: int = field(init=False)  # of the reply's arrays
     digest: str = field(init=False)  # of the reply
-    reply: Message = field(init=False)
 
     def detail(self) -> dict[str, Json]:
         """What the audit log says of the task, whatever becomes of it."""
@@ -134,7 +134,7 @@ class KnownFacts:
         found = round_of(task.data["ask"])
         if found is not None and type(found) is not int:
             raise WireError("a round is a whole number")
-        learned = self._worker.known(task.proposal.sha256)
+        learned = self._worker.plain.known(task.proposal.sha256)
         if learned is None:
             return self._learn(task, found)
         self._found(task, learned, found)
@@ -229,22 +229,28 @@ class KnownFacts:
         return status.st_mtime_ns, status.st_ino, status.st_size
 
 
+class Ruled(Protocol):
+    """What has rules, which its owner may change."""
+
+    rules: tuple[Rule, ...]
+
+
 class Allowed:
     """What all rules say of the facts. It stands before the work and after it, when the rows that were found are
     known: the catalogue's count was a promise. Where it was kept, and the owner has changed nothing that rules decide
     by meanwhile, nothing is known that they were not told.
 
     Args:
-        rules: gives those that count now.
+        ruled: has the ``rules`` that count now.
     """
 
     name = "rules"
 
-    def __init__(self, rules: Callable[[], Sequence[Rule]]) -> None:
-        self._rules, self._asked = rules, RememberedRules(())
+    def __init__(self, ruled: Ruled) -> None:
+        self._ruled, self._asked = ruled, RememberedRules(())
 
     def __call__(self, task: Passage) -> Awaitable[None] | None:
-        if (rules := self._rules()) is not self._asked.rules:
+        if (rules := self._ruled.rules) is not self._asked.rules:
             self._asked = RememberedRules(rules)
         by, before = self._asked.decides_by(), task.allowed_by
         if (
@@ -272,34 +278,32 @@ class Allowed:
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """What answering may use up is set aside."""
+    """What answering may use up is set aside. It goes to the disk while the worker computes, so that the answer need
+    not wait for both, one after the other; unless it is there, booked with an earlier step."""
 
     book: Book
     name: str = "reserve"
 
     def __call__(self, task: Passage) -> Awaitable[None] | None:
         if task.nbytes > _LARGE and self.book.counts(task.facts):
-            return asyncio.to_thread(self._reserve, task)
-        task.reservation = self.book.reserve(task.facts, task.message.body)
+            return self._later(task)
+        reservation = task.reservation = self.book.reserve(task.facts, task.message.body)
+        if reservation.charges and not self.book.booked(reservation):
+            self._ahead(task, reservation)
         return None
+
+    async def _later(self, task: Passage) -> None:
+        await asyncio.to_thread(self._reserve, task)
+        reservation = task.reservation
+        if reservation is not None and reservation.charges and not self.book.booked(reservation):
+            self._ahead(task, reservation)
 
     def _reserve(self, task: Passage) -> None:
         task.reservation = self.book.reserve(task.facts, task.message.body)
 
-
-@dataclass(frozen=True, slots=True)
-class BookedAhead:
-    """What answering may use up goes to the disk while the worker computes, so that the answer need not wait for both,
-    one after the other; unless it is there, booked with an earlier step."""
-
-    book: Book
-    name: str = "book"
-
-    def __call__(self, task: Passage) -> None:
-        assert task.reservation is not None
-        if task.reservation.charges and not self.book.covers(task.reservation):
-            # the disk may be slow; nobody else waits for it
-            task.booked = asyncio.ensure_future(asyncio.to_thread(self.book.book, task.reservation))
+    def _ahead(self, task: Passage, reservation: Reservation) -> None:
+        # the disk may be slow; nobody else waits for it
+        task.booked = asyncio.ensure_future(asyncio.to_thread(self.book.book, reservation))
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,23 +338,23 @@ class PromisesKept:
 
 @dataclass(frozen=True, slots=True)
 class SpendingSettled:
-    """What the answer used up is on disk before it leaves, or what it may have used up is (:class:`BookedAhead`)."""
+    """What the answer used up is on disk before it leaves, or what it may have used up is (:class:`Reserved`)."""
 
     book: Book
     name: str = "settle"
 
     def __call__(self, task: Passage) -> Awaitable[None] | None:
-        assert task.reservation is not None
-        if not task.reservation.charges:
+        reservation = task.reservation
+        assert reservation is not None
+        if not reservation.charges:
             return None
-        if task.booked is None and self.book.booked(task.reservation):  # with an earlier step
-            self._entered(task, task.reservation)
+        if task.booked is None:  # with an earlier step
+            self._entered(task, reservation)
             return None
-        return self._settle(task, task.reservation)
+        return self._settle(task, reservation, task.booked)
 
-    async def _settle(self, task: Passage, reservation: Reservation) -> None:
-        if task.booked is not None:
-            await task.booked
+    async def _settle(self, task: Passage, reservation: Reservation, booked: asyncio.Future[None]) -> None:
+        await booked
         if self.book.booked(reservation):
             self._entered(task, reservation)
         else:
@@ -374,16 +378,16 @@ class Leaving:
 
     def __call__(self, task: Passage) -> None:
         limits, record = self.limits, task.worked.record
-        if record.nbytes > limits.message_mb << 20:
-            raise TooLarge(f"the reply has {record.nbytes} bytes; this node sends up to {limits.message_mb} MB")
+        nbytes = task.bytes_out = Layout.of(record.arrays).nbytes  # nothing but plain arrays
+        if nbytes > limits.message_mb << 20:
+            raise TooLarge(f"the reply has {nbytes} bytes; this node sends up to {limits.message_mb} MB")
         text = len(as_it_travels(record.data))
         if text > limits.reply_json_kb << 10:
             raise TooLarge(
                 f"the reply has {text} bytes beside its arrays; this node sends up to {limits.reply_json_kb} kB"
             )
-        Layout.of(record.arrays)  # nothing but plain arrays
         weight = record.data.get("weight", 0)
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight) or weight < 0:
+        if (type(weight) is not float and type(weight) is not int) or not math.isfinite(weight) or weight < 0:
             raise NotAllowed("the reply's weight is not a finite number of at least 0")
 
 
@@ -417,20 +421,9 @@ class Audited:
     def __call__(self, task: Passage) -> None:
         record = task.worked.record
         detail = task.detail()
-        detail["bytes_out"], detail["weight"] = record.nbytes, record.data.get("weight")
+        detail["bytes_out"], detail["weight"] = task.bytes_out, record.data.get("weight")
         detail["exchange"], detail["reply"] = task.data["exchange"], task.digest
         self.audit.append(task.peer[:200], "task.answered", task.data["run"][:200], detail, sync=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Replied:
-    """The reply."""
-
-    node: str
-    name: str = "reply"
-
-    def __call__(self, task: Passage) -> None:
-        task.reply = Message("reply", task.message.id, self.node, task.worked.record)
 
 
 def note(audit: AuditLog, action: str, actor: str, run: Json, detail: dict[str, Json]) -> None:

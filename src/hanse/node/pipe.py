@@ -107,4 +107,6 @@ class Receiver:
 
 def send(sock: socket.socket, raw: bytes | bytearray, fds: Sequence[int] = ()) -> int:
     """Begins a packet; returns how many of its bytes left."""
-    return socket.send_fds(sock, [raw], list(fds)) if fds else sock.send(raw)
+    if not fds:
+        return sock.send(raw)
+    return sock.sendmsg([raw], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])

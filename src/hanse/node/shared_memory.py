@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import mmap
-import operator
 import os
 import threading
 import weakref
@@ -39,9 +38,6 @@ class _Kept(NamedTuple):
     mapping: mmap.mmap | None
 
 
-_CAPACITY = operator.attrgetter("capacity")
-
-
 class SharedBuffer:
     """A payload in shared memory (:class:`hanse.messages.Buffer`); ``fd`` is its descriptor.
 
@@ -64,8 +60,6 @@ class SharedBuffer:
         self.capacity, self._pool = capacity, pool
         self._used, self._mapping = used, mapping
         self._window: Window | None = None
-        if pool is not None:
-            pool.count(capacity)
 
     def write(self, offset: int, chunk: memoryview) -> None:
         if offset < 0 or offset + len(chunk) > self.nbytes:
@@ -120,6 +114,7 @@ class SharedPool:
 
     def __init__(self) -> None:
         self._free: list[_Kept] = []
+        self._spare = 0  # bytes of these
         self._in_use = self._most = 0  # bytes, now and at once
         self._lock = threading.RLock()  # a buffer may be freed in another thread, or inside these methods
 
@@ -131,10 +126,11 @@ class SharedPool:
         """Memory for so many bytes: kept from before where some is large enough, else new."""
         if (spare := self.spare(nbytes)) is not None:
             return spare
-        made = SharedBuffer(nbytes, make(nbytes), nbytes, self)
+        fd = make(nbytes)
         with self._lock:
+            self._count(nbytes)
             self._trim()  # none of it fitted
-        return made
+        return SharedBuffer(nbytes, fd, nbytes, self)
 
     def spare(self, nbytes: int) -> SharedBuffer | None:
         """Memory that was used before and fits, if there is any."""
@@ -143,11 +139,15 @@ class SharedPool:
             if kept is None:
                 return None
             self._free.remove(kept)
+            self._spare -= kept.capacity
+            self._count(kept.capacity)
         return SharedBuffer(nbytes, kept.fd, kept.capacity, self, used=True, mapping=kept.mapping)
 
     def adopt(self, fd: int, nbytes: int) -> SharedBuffer:
         """A buffer around a descriptor that came from the worker. It can no longer shrink, so that no
         read of it can fail half way. Raises ``WireError`` if it is too small or cannot be written to."""
+        with self._lock:
+            self._count(nbytes)
         buffer = SharedBuffer(nbytes, fd, nbytes, self, used=True)
         try:
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
@@ -163,12 +163,11 @@ class SharedPool:
             raise WireError("the worker shared memory that cannot be written to")
         return buffer
 
-    def count(self, nbytes: int) -> None:
+    def _count(self, nbytes: int) -> None:
         """So many bytes more are in use."""
-        with self._lock:
-            self._in_use += nbytes
-            if self._in_use > self._most:
-                self._most = self._in_use
+        self._in_use += nbytes
+        if self._in_use > self._most:
+            self._most = self._in_use
 
     def taken_back(self, fd: int, capacity: int, mapping: mmap.mmap | None, again: bool) -> bool:
         """This memory is not in use any more; whether it is kept, which it is where it may be used ``again``. The
@@ -177,22 +176,24 @@ class SharedPool:
             self._in_use -= capacity
             if again:
                 self._free.append(_Kept(capacity, fd, mapping))
-                self._trim()
+                self._spare += capacity
+                if len(self._free) > _KEPT or self._spare > _KEPT_BYTES:
+                    self._trim()
         return again
 
     def _trim(self) -> None:
-        most, kept = _KEPT_BYTES, sum(map(_CAPACITY, self._free))
-        if kept > most:
-            would = available() + kept  # be available, were nothing kept
+        most = _KEPT_BYTES
+        if self._spare > most:
+            would = available() + self._spare  # be available, were nothing kept
             most = max(most, min(self._most - self._in_use, would // _SHARE))
-        while len(self._free) > _KEPT or kept > most:
-            kept -= (oldest := self._free.pop(0)).capacity
+        while len(self._free) > _KEPT or self._spare > most:
+            self._spare -= (oldest := self._free.pop(0)).capacity
             os.close(oldest.fd)
 
     def clear(self) -> None:
         """Give all memory that is kept back to the system."""
         with self._lock:
-            self._most = self._in_use
+            self._most, self._spare = self._in_use, 0
             while self._free:
                 os.close(self._free.pop().fd)
 

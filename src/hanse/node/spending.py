@@ -147,7 +147,8 @@ class Book:
     # ------------------------------------------------------------ one answer
 
     def reserve(self, facts: Facts, ask: Record) -> Reservation:
-        """Sets aside the most that answering may use up of each ledger.
+        """Sets aside the most that answering may use up of each ledger. Where that was booked with an earlier step, it
+        is :meth:`booked` from here on.
 
         Args:
             facts: of the task.
@@ -162,12 +163,14 @@ class Book:
             return _FREE
         named = digest_of(facts, ask)
         charges: dict[str, tuple[Account, Json]] = {}
+        number = next(self._numbers)
         with self._lock:
             paid = self._holds.answered(named, facts.run)
             if named in self._told:
                 told = [charge for one in self._told[named] for charge in one.charges.items()]
                 paid = paid | {(name, account.name) for name, (account, _) in told}
-            for name, (ledger, account) in accounts.items():
+            for ledger, account in accounts:
+                name = ledger.name
                 if (name, account.name) in paid and name not in self._by_release:
                     continue
                 try:
@@ -178,25 +181,27 @@ class Book:
                 if said is not None and not said.allowed:
                     raise NotAllowed(f"{said.rule}: {said.reason}")
                 charges[name] = (account, most)
-            reservation = Reservation(next(self._numbers), named, facts.run, charges, facts)
+            reservation = Reservation(number, named, facts.run, charges, facts)
             if self._reserved and any(other.digest == named for other in self._reserved.values()):
                 self._twice.add(named)
-            self._reserved[reservation.number] = reservation
+            self._reserved[number] = reservation
+            if self._next.take(number, (facts.run, facts.exchange, facts.operation), facts.step, charges):
+                self._ahead[number] = -1 - number  # in place of the row that books an answer by itself: no row has it
         return reservation
 
     def counts(self, facts: Facts) -> bool:
         """Whether any ledger counts such a task; else nothing has to be hashed for :meth:`reserve`."""
         return bool(self._accounts(facts))
 
-    def _accounts(self, facts: Facts) -> dict[str, tuple[Ledger, Account]]:
-        found: dict[str, tuple[Ledger, Account]] = {}
+    def _accounts(self, facts: Facts) -> list[tuple[Ledger, Account]]:
+        found: list[tuple[Ledger, Account]] = []
         for ledger in self._ledgers:
             try:
                 account = ledger.account(facts)
             except Exception as error:
                 raise _failed(ledger, error) from error
             if account is not None:
-                found[ledger.name] = (ledger, account)
+                found.append((ledger, account))
         return found
 
     def book(self, reservation: Reservation) -> None:
@@ -222,19 +227,6 @@ class Book:
             if coming:
                 self._next.booked(where, window, coming)
 
-    def covers(self, reservation: Reservation) -> bool:
-        """Whether what an answer may use up was booked with an earlier step, and need not be booked; it has been taken
-        for this answer then."""
-        with self._lock:
-            number, facts = reservation.number, reservation.facts
-            if facts is None or number not in self._reserved or number in self._ahead:
-                return False
-            where = (reservation.run, facts.exchange, facts.operation)
-            if not self._next.take(number, where, facts.step, reservation.charges):
-                return False
-            self._ahead[number] = -1 - number  # in place of the row that books an answer by itself: no row has it
-            return True
-
     def _coming(self, reservation: Reservation) -> Mapping[int, Charges]:
         """By step what the next ones of its run may use up; nothing where a ledger knows that only of the answer, or
         where to count one for nothing could ever matter."""
@@ -252,8 +244,8 @@ class Book:
                 time=facts.time,
             )
             charges = {
-                name: (account, ledger.most(about))
-                for name, (ledger, account) in self._accounts(about).items()
+                ledger.name: (account, ledger.most(about))
+                for ledger, account in self._accounts(about)
                 if self._matters_little(ledger, account, about, first=not found)
             }
             if set(charges) != set(reservation.charges):

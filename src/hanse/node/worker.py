@@ -253,10 +253,11 @@ class Worker:
         if (now := time.monotonic()) - self._looked >= _LOG_SECONDS:
             self._looked = now
             self._shorten_log()
-        if self.known(task.data["bundle"]) is None:
-            await self.learn(text, task.data["bundle"])
-        run = str(task.data["run"])
-        sizes, op = self._sizes.setdefault(run, {}), str(task.data.get("op"))
+        bundle, run, op = task.data["bundle"], str(task.data["run"]), str(task.data.get("op"))
+        known = self._process
+        if known is None or known.why or bundle not in known.known:
+            await self.learn(text, bundle)
+        sizes = self._sizes.setdefault(run, {})
         held: list[SharedBuffer] = []
         asked: list[SharedBuffer] = []
 
@@ -266,17 +267,17 @@ class Worker:
                 asked.append(buffer)
             if (wanted := sizes.get(op, 0)) > INLINE_BYTES and (spare := self.pool.spare(wanted)):
                 held.append(spare)
-            lent = [*asked, *held]
-            for one in lent:
+            fds = []
+            for one in (*asked, *held):
                 one.lent = True
-            fds = [one.fd for one in lent]
+                fds.append(one.fd)
             return packed(Message("task", "", "", task), len(fds), inline=buffer is None), fds
 
         process, packet = await self._exchange(pack, progress, run)
         kept = packet.what != FREED
         for one in (*asked, *held):
             one.lent = kept
-        if task.data["bundle"] not in process.known:  # a fresh one took over between the two exchanges
+        if bundle not in process.known:  # a fresh one took over between the two exchanges
             return await self.answer(task, text, progress)
         fresh = list(packet.fds)
 
@@ -359,7 +360,8 @@ class Worker:
             raw, fds = pack(process)
             process.progress, self.busy = progress, run
             self._deadline = time.monotonic() + self.limits.task_seconds
-            self._look_after(process)
+            if self._timer is None or self.limits.task_seconds < _WATCH_SECONDS:  # else it comes in time
+                self._look_after(process)
             return process, await process.ask(raw, fds)
         except asyncio.CancelledError:
             if process is not None and process.stop():
@@ -383,8 +385,6 @@ class Worker:
         most answers are in before it does, and it is quicker to let it come than to set one for each of them."""
         seconds = min(_WATCH_SECONDS, self._deadline - time.monotonic())
         if self._timer is not None:
-            if seconds >= _WATCH_SECONDS:
-                return
             self._timer.cancel()
         self._timer = process.loop.call_later(max(0.0, seconds), self._watch)
 

@@ -40,6 +40,7 @@ class Workers:
         self._sees: tuple[str, str] | None = None  # name and version of the data set that it was started for
         self._runs: set[str] = set()  # that the caged one has worked for
         self._changing = asyncio.Lock()
+        self._exposed: dict[bool, tuple[str, ...]] = {}  # by whether they have no network
         self._plans: OrderedDict[str, tuple[str, str] | None] = OrderedDict()  # of bundles: the data set of their plan
 
     # ------------------------------------------------------------ what is so
@@ -62,11 +63,14 @@ class Workers:
     @property
     def exposed(self) -> tuple[str, ...]:
         """What the code of a plan could reach here besides the approved data set, in words."""
-        return (
-            *(() if self.plain.offline else ("the network",)),
-            *(() if system_calls.available() else ("other programs (its system calls cannot be refused)",)),
-            *(() if cage.abi() else ("the other files of this machine (its kernel has no Landlock)",)),
-        )
+        offline = self.plain.offline
+        if offline not in self._exposed:
+            self._exposed[offline] = (
+                *(() if offline else ("the network",)),
+                *(() if system_calls.available() else ("other programs (its system calls cannot be refused)",)),
+                *(() if cage.abi() else ("the other files of this machine (its kernel has no Landlock)",)),
+            )
+        return self._exposed[offline]
 
     # ------------------------------------------------------------ what is done
 
