@@ -58,6 +58,7 @@ from hanse.messages.framing import (
     parts,
     rest,
     signal,
+    signal_of,
 )
 from hanse.messages.header import MAX_HEADER_BYTES
 from hanse.messages.records import (
@@ -150,5 +151,6 @@ __all__ = [
     "receipt",
     "rest",
     "signal",
+    "signal_of",
     "under",
 ]

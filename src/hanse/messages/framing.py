@@ -374,18 +374,20 @@ class Assembler:
         frame that is wrong or out of place, ``Tampered`` where a checksum does not fit."""
         if not frame:
             raise WireError("an empty frame")
-        kind = frame[0]
-        if kind == _WHOLE:
-            return self._whole(frame)
-        if kind == _SIGNAL:
-            return _signal(frame)
-        if kind == _BEGIN:
-            return self._begin(frame)
-        if kind in (_CHUNK, _PACKED):
-            return self._chunk(frame)
-        raise WireError(f"unknown frame type {kind}; is this an older release of hanse?")
+        if frame[0] == _WHOLE:
+            return self.whole(frame)
+        return signal_of(frame) if frame[0] == _SIGNAL else self.part(frame)
 
-    def _whole(self, frame: bytes) -> Message:
+    def part(self, frame: bytes) -> Message | Repeated | None:
+        """As :meth:`feed`, of a frame that begins a message or goes on with one."""
+        if frame[0] == _BEGIN:
+            return self._begin(frame)
+        if frame[0] in (_CHUNK, _PACKED):
+            return self._chunk(frame)
+        raise WireError(f"unknown frame type {frame[0]}; is this an older release of hanse?")
+
+    def whole(self, frame: bytes) -> Message:
+        """As :meth:`feed`, of a frame that is a message."""
         if len(frame) < _WHOLE_HEAD.size:
             raise WireError("a message in one frame is cut off")
         _, stream, length, checksum = _WHOLE_HEAD.unpack_from(frame)
@@ -508,7 +510,8 @@ def _opened(frame: bytes) -> _Opened:
     return layout, opened(metadata)
 
 
-def _signal(frame: bytes) -> Signal:
+def signal_of(frame: bytes) -> Signal:
+    """The signal that a frame is. Raises ``WireError``."""
     if len(frame) < _SIGNAL_HEAD.size:
         raise WireError("a signal is cut off")
     _, letters, place = _SIGNAL_HEAD.unpack_from(frame)

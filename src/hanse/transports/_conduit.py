@@ -21,7 +21,6 @@ from hanse.messages import (
     Memory,
     Message,
     Repeated,
-    Signal,
     announced,
 )
 from hanse.pace import Pace
@@ -34,7 +33,7 @@ CHUNK_BYTES = 1 << 20  # a few are held for each node at once; larger ones are n
 LARGE_BYTES = 2 << 20  # payloads above this take turns; both ends must agree on it
 LONG_HEADER = 128 << 10
 WHOLE_REPLY = CHUNK_BYTES + (64 << 10)  # in one frame, with its header
-BEGIN, CHUNK, SIGNAL, PACKED = 1, 2, 3, 4  # frame types, as in hanse.messages
+BEGIN, CHUNK, SIGNAL, PACKED, WHOLE_FRAME = 1, 2, 3, 4, 5  # frame types, as in hanse.messages
 _IGNORED = 1024
 
 From = Callable[[int], None]  # sends the rest, from a byte on
@@ -105,10 +104,8 @@ class Conduit:
         return self._allocate(nbytes) if found is None else found
 
     def takes_long(self, frame: bytes) -> bool:
-        """Whether to begin what this frame begins takes so long that it has to be done beside the event loop: its
+        """Whether to begin what this BEGIN frame begins takes so long that it has to be done beside the event loop: its
         header is long, or half of it may lie on disk."""
-        if not frame or frame[0] != BEGIN:
-            return False
         return len(frame) > LONG_HEADER or (self._halves.left and announced(frame) > LARGE_BYTES)
 
     def read_ahead(self, frame: bytes) -> tuple[HalfKey, Half] | None:
@@ -125,11 +122,12 @@ class Conduit:
                 f"{self._request_header}; has a dataset too many columns?"
             )
 
-    def feed(self, frame: bytes) -> tuple[int, Message | Signal | Repeated | None]:
+    def part(self, frame: bytes) -> tuple[int, Message | Repeated | None]:
+        """The stream of a frame of a message of several, and the message where this one completes it."""
         stream = int.from_bytes(frame[1:5], "little")
         self._is_request, self._frame = not stream & 1, frame
         try:
-            return stream, self.assembler.feed(frame)
+            return stream, self.assembler.part(frame)
         finally:
             self._frame = b""
 
@@ -170,8 +168,9 @@ class Conduit:
             self.sent(id)
 
     def ignore_id(self, id: str, reply: bool) -> None:
-        for stream in [s for s, i in self.incoming.items() if i == id and (s & 1) == reply]:
-            self.ignore(stream)
+        if self.incoming:
+            for stream in [s for s, i in self.incoming.items() if i == id and (s & 1) == reply]:
+                self.ignore(stream)
 
     def end(self, reason: str) -> None:
         if not self.ended.done():

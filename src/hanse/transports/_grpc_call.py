@@ -120,7 +120,7 @@ class Call(asyncio.BufferedProtocol):
         """The messages that waited, and then as they come."""
         self._held = False
         while self._kept and not self._held:
-            self._deliver(self._kept.popleft())
+            self._whole(self._kept.popleft())
 
     def write(self, data: bytes, more: bool = False) -> bool:
         """Takes a message; the one before must be out. Returns whether the next may come at once. With ``more`` it
@@ -378,13 +378,9 @@ class Call(asyncio.BufferedProtocol):
     def _whole(self, message: bytes | memoryview) -> None:
         if self._held:
             self._kept.append(cast(bytes, message))
-        else:
-            self._deliver(cast(bytes, message))
-
-    def _deliver(self, message: bytes) -> None:
-        if self._over is None:
+        elif self._over is None:
             self._session.taken(len(message) + _PREFIX.size)
-            self._received(message)
+            self._received(cast(bytes, message))
 
 
 def _is_grpc(fields: dict[str, str]) -> bool:

@@ -11,6 +11,7 @@ rest of a large reply is sent for when its turn has come. Waiting for a turn cou
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections import OrderedDict
@@ -29,6 +30,7 @@ from hanse.messages import (
     Repeated,
     Signal,
     frames,
+    signal_of,
 )
 from hanse.pace import Pace
 from hanse.transport import Handler, Progress
@@ -41,6 +43,7 @@ from hanse.transports._conduit import (
     LONG_HEADER,
     PACKED,
     SIGNAL,
+    WHOLE_FRAME,
     WHOLE_REPLY,
     Conduit,
     Wire,
@@ -68,6 +71,7 @@ class _Asked:
     message: Message
     progress: Progress
     reply: asyncio.Future[Message]
+    nbytes: int  # of its payload
     edition: int = 0  # of a large one
     ready: bool = False  # to be sent
     begun: bool = False  # to be sent, over some connection
@@ -135,15 +139,15 @@ class Link:
             raise NodeLost(self._closed)
         if message.id in self._asked:
             raise Conflict(f"{message.id!r} is being asked already; take a new id")
-        if message.body.nbytes > self._limit:
-            raise TooLarge(f"a message of {message.body.nbytes} bytes is over the limit of {self._limit}")
+        if (nbytes := message.body.nbytes) > self._limit:
+            raise TooLarge(f"a message of {nbytes} bytes is over the limit of {self._limit}")
         if not message.sender:
             message = Message(message.kind, message.id, self.me, message.body)
-        asked = _Asked(message, progress, asyncio.get_running_loop().create_future())
+        asked = _Asked(message, progress, asyncio.get_running_loop().create_future(), nbytes)
         self._asked[message.id] = asked
         self._over.pop(message.id, None)
         try:
-            if self._traffic is not None and message.body.nbytes > LARGE_BYTES:
+            if self._traffic is not None and nbytes > LARGE_BYTES:
                 asked.edition = await self._traffic.broadcast.share(message.body.arrays).edition()
             asked.ready = True
             if self._connection is not None and not asked.reply.done():
@@ -171,9 +175,9 @@ class Link:
 
         message, traffic = asked.message, self._traffic
         name = ("request", message.id)
-        if traffic is None or message.body.nbytes <= LARGE_BYTES:
+        large = asked.nbytes > LARGE_BYTES
+        if traffic is None or not large:
             made = frames(message, connection.next_stream(reply=False), CHUNK_BYTES)
-            large = message.body.nbytes > LARGE_BYTES
             connection.outbox.add(Parcel(name, made, moved, failed, large=large))
             return
         # The first on a link may be in at the peer: it may have been asked before this process was started anew
@@ -221,7 +225,7 @@ class Link:
         self._send_requests(connection)
         if self._over or self._asked:
             connection.outbox.send()
-        wire.listen(lambda data: self._received(connection, data), connection.outbox.ready, connection.end)
+        wire.listen(functools.partial(self._received, connection), connection.outbox.ready, connection.end)
         try:
             return await connection.ended
         finally:
@@ -299,7 +303,7 @@ class Link:
         for frame in frames:
             if connection.ended.done():
                 return True
-            if connection.takes_long(frame):
+            if frame and frame[0] == BEGIN and connection.takes_long(frame):
                 connection.check_header(frame)
                 connection.wire.hold()
                 connection.reading = asyncio.create_task(self._read_long(connection, frame, frames))
@@ -333,21 +337,28 @@ class Link:
     # ------------------------------------------------------------ what comes in
 
     def _frame(self, connection: Conduit, frame: bytes) -> None:
-        kind = frame[0] if frame else 0
-        if kind == SIGNAL and len(frame) > _SIGNAL_BYTES:
-            raise WireError(f"a signal of {len(frame)} bytes")
+        if not frame:
+            raise WireError("an empty frame")
+        kind = frame[0]
+        if kind == WHOLE_FRAME:  # nearly all: nothing is known of its stream but whose it is
+            message = connection.assembler.whole(frame)
+            self._message(connection, frame[1] & 1 == 1, message, False)
+            return
+        if kind == SIGNAL:
+            if len(frame) > _SIGNAL_BYTES:
+                raise WireError(f"a signal of {len(frame)} bytes")
+            self._signal(connection, signal_of(frame))
+            return
         if (
             kind in (CHUNK, PACKED)
             and connection.ignored
             and int.from_bytes(frame[1:5], "little") in connection.ignored
         ):
             return
-        stream, said = connection.feed(frame)
+        stream, said = connection.part(frame)
         if len(frame) > LONG_HEADER and kind == BEGIN:
             connection.long.add(stream)
-        if isinstance(said, Signal):
-            self._signal(connection, said)
-        elif isinstance(said, Repeated):
+        if isinstance(said, Repeated):
             connection.arrived(stream)
             connection.outbox.signal("resume", said.id, said.nbytes)
             self._answers.again(connection, said.id)
@@ -432,16 +443,16 @@ class Link:
         else:
             asked.reply.set_exception(error_of(message))
         del self._asked[message.id]
-        came = connection.assembler.came
+        came, nbytes = connection.assembler.came, message.body.nbytes
         if (went := connection.going.pop(message.id, None)) is not None:
             self.speeds.note("up", came - went[1], went[0])
-        self.speeds.took("up", came, message.body.nbytes)
+        self.speeds.took("up", came, nbytes)
         self._strikes = 0
         self._finish(message.id, "duplicate")
         connection.sent(message.id)
         connection.ignore_id(message.id, reply=True)
         # until it hears of it the peer keeps the reply: one that is not large waits for what is asked next
-        connection.outbox.signal("ack", message.id, patient=message.body.nbytes <= LARGE_BYTES and not long)
+        connection.outbox.signal("ack", message.id, patient=nbytes <= LARGE_BYTES and not long)
 
     def _unwelcome(self, connection: Conduit, id: str) -> None:
         what = self._over.get(id, "wrong id")

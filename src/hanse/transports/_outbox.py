@@ -143,7 +143,7 @@ class Outbox:
         small: list[bytes] = []
         movers: list[Callable[[], None]] = []
         if not self._large:
-            small, self._large, movers = self._take()
+            self._large = self._fill(small, movers)
         some = bool(small or self._large or movers)
         if small:
             self._free = self._out(pack(small), bool(self._large))
@@ -170,42 +170,37 @@ class Outbox:
         self._paced = None
         self.send()
 
-    def _take(self) -> tuple[list[bytes], bytes, list[Callable[[], None]]]:
-        """The next small frames, and after them at most one large one."""
-        small, size = list(self._signals), sum(map(len, self._signals))
+    def _fill(self, small: list[bytes], movers: list[Callable[[], None]]) -> bytes:
+        """Puts the next frames into ``small``; returns at most one large one, which comes after them."""
+        small += self._signals
         self._signals.clear()
-        movers: list[Callable[[], None]] = []
-        waiting: list[Parcel] = []
+        size = sum(map(len, small))
+        waiting: list[Parcel] = []  # that may not leave yet
         try:
-            return small, self._fill(small, size, movers, waiting), movers
+            while self._parcels and size < PACK_BYTES:
+                parcel = self._parcels.popleft()
+                if parcel.large and self._may_not_yet():
+                    waiting.append(parcel)
+                    continue
+                try:
+                    frame = next(parcel.frames, None)
+                except Exception as error:
+                    parcel.failed(error)
+                    if parcel.begun:  # the peer holds half of it: only a new connection is clean
+                        raise
+                    continue
+                if frame is None:
+                    continue
+                parcel.begun = True
+                self._parcels.append(parcel)
+                movers.append(parcel.moved)
+                if len(frame) > PACK_BYTES:
+                    return frame
+                small.append(frame)
+                size += len(frame)
+            return b""
         finally:
             self._parcels.extendleft(reversed(waiting))
-
-    def _fill(self, small: list[bytes], size: int, movers: list[Callable[[], None]], waiting: list[Parcel]) -> bytes:
-        """Puts the next frames into ``small``, and the parcels that may not leave yet into ``waiting``; returns a
-        frame that is large."""
-        while self._parcels and size < PACK_BYTES:
-            parcel = self._parcels.popleft()
-            if parcel.large and self._may_not_yet():
-                waiting.append(parcel)
-                continue
-            try:
-                frame = next(parcel.frames, None)
-            except Exception as error:
-                parcel.failed(error)
-                if parcel.begun:  # the peer holds half of it: only a new connection is clean
-                    raise
-                continue
-            if frame is None:
-                continue
-            parcel.begun = True
-            self._parcels.append(parcel)
-            movers.append(parcel.moved)
-            if len(frame) > PACK_BYTES:
-                return frame
-            small.append(frame)
-            size += len(frame)
-        return b""
 
 
 def pack(frames: list[bytes]) -> bytes:
