@@ -20,6 +20,10 @@ from hanse.rough import Scope, qualified, some
 
 SMALL = "groups of few rows"  # that are missing of a total
 AMONG = "no value where it may lie among rows that are not told"
+ON_TOTAL = (
+    'each site keeps its own few rows back here; where all owners set statistics_minimum = "total" (hanse node policy '
+    "set), the minimum of rows holds on all sites together, and much more is told, as of pooled rows"
+)
 TOO_LITTLE = "it is not defined of so few rows, or of rows that do not vary"
 
 
@@ -263,6 +267,8 @@ class Fetched:
         found += tabulated.grouped_notes((item, *pair) for item in wanted for pair in self._untold(item, besides))
         if single:
             found.append(f"not told where a single site tells it and others keep theirs back: {', '.join(single)}")
+        if back and not self.minimum and len(self.nodes) > 2:  # secure sums take three sites
+            found.append(ON_TOTAL)
         return found
 
     def _untold(self, item: Item, besides: Besides) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """One algorithm after another: preparation, then training. The sequence is itself an algorithm.
 
 The result of a stage is handed to the ``init`` of the next. The state of the sequence is the state
-of the stage at work plus its index, so a checkpoint needs nothing else.
+of the stage at work plus its index, and why learning ended where that has, so a checkpoint needs nothing else.
 """
 
 from __future__ import annotations
@@ -52,15 +52,17 @@ class Stages:
         return self._wrap(0, self.stages[0].init(config, previous))
 
     def ask(self, state: State) -> Ask | Done | Awaited:
-        index, inner = self._unwrap(self._advance(state))
+        state = self._advance(state)
+        index, inner = self._unwrap(state)
         ask = self.stages[index].ask(inner)
+        why = state.data.get("why", "")
         if isinstance(ask, Awaited):
-            return Awaited(lambda said: self._of(index, ask.ask(said)))
-        return self._of(index, ask)
+            return Awaited(lambda said: self._of(index, ask.ask(said), why))
+        return self._of(index, ask, why)
 
-    def _of(self, index: int, ask: Ask | Done) -> Ask | Done:
+    def _of(self, index: int, ask: Ask | Done, why: str) -> Ask | Done:
         if isinstance(ask, Done):
-            return ask
+            return Done(why) if why else ask  # who only looks at a model does not know why it learns no more
         return dataclasses.replace(
             ask, record=self._wrap(index, ask.record), each={n: self._wrap(index, r) for n, r in ask.each.items()}
         )
@@ -75,9 +77,10 @@ class Stages:
         return answers_of(self.stages[index], sites, inner)
 
     def tell(self, state: State, gathered: Gathered) -> State:
-        index, inner = self._unwrap(self._advance(state))
+        state = self._advance(state)
+        index, inner = self._unwrap(state)
         told = self.stages[index].tell(inner, gathered)
-        after = self._advance(self._wrap(index, told))
+        after = self._advance(self._wrap(index, told, state.data.get("why", "")))
         if after.data["stage"] == index:
             return after
         # the step that ended a stage is recorded with what that stage says of it
@@ -85,9 +88,10 @@ class Stages:
 
     def anew(self, state: State, left: Sequence[str] = ()) -> State | None:
         """As :func:`anew_of` says, of the stage at work."""
-        index, inner = self._unwrap(self._advance(state))
+        state = self._advance(state)
+        index, inner = self._unwrap(state)
         begun = anew_of(self.stages[index], inner, left)
-        return None if begun is None else self._wrap(index, begun)
+        return None if begun is None else self._wrap(index, begun, state.data.get("why", ""))
 
     def result(self, state: State) -> Record:
         index, inner = self._unwrap(state)
@@ -105,15 +109,16 @@ class Stages:
 
     def _advance(self, state: State) -> State:
         index, inner = self._unwrap(state)
-        while index + 1 < len(self.stages) and isinstance(self.stages[index].ask(inner), Done):
+        while index + 1 < len(self.stages) and isinstance(done := self.stages[index].ask(inner), Done):
+            why = done.reason if index == self._learning else state.data.get("why", "")
             inner = self.stages[index + 1].init(self.config, self.stages[index].result(inner))
             index += 1
-            state = self._wrap(index, inner)
+            state = self._wrap(index, inner, why)
         return state
 
     @staticmethod
-    def _wrap(index: int, inner: Record) -> Record:
-        return Record({"stage": index, "of": inner.data}, inner.arrays)
+    def _wrap(index: int, inner: Record, why: str = "") -> Record:
+        return Record({"stage": index, "of": inner.data, **({"why": why} if why else {})}, inner.arrays)
 
     @staticmethod
     def _unwrap(record: Record) -> tuple[int, Record]:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import itertools
 import re
 import shutil
 import socket
@@ -223,6 +224,9 @@ async def tab(path: str, complaints: list[str]) -> AsyncIterator[Any]:
 
 TOLD_OF_THE_END = """import('/page/model.js').then((model) => model.state.recent.some(
     (one) => one.kind === 'run.state' && JSON.stringify(one.detail).includes('completed')))"""
+LABELS_OF_STEPS = """([rounds, each, cell]) => import('/page/charts.js').then((charts) => charts.stepLabels(
+    [...Array(9).fill({}), ...Array.from({ length: rounds * each }, (_, i) => ({ round: 1 + Math.floor(i / each) }))],
+    cell))"""
 LEARNS = {"model_name": "logistic_regression", "federated_strategy": "fedavg", "target_column": "disease"}
 
 
@@ -258,6 +262,12 @@ def test_in_a_browser_an_owner_agrees_and_watches(tmp_path: Path) -> None:
                 assert node.approved == {session["session_id"]: session["code_hash"]}
                 await page.click(".runs a")
                 await page.wait_for_selector(".given >> text=hanse node approve")
+                assert await page.locator(".chart").count() == 0  # nothing to draw yet
+                for rounds, each, cell in ((36, 3, 7), (15, 1, 40), (400, 1, 7), (3, 40, 7)):
+                    labels = await page.evaluate(LABELS_OF_STEPS, [rounds, each, cell])
+                    assert [words for _, words in labels[:2]] == ["prepare", 1]
+                    apart = [(b - a) * cell for (a, _), (b, _) in itertools.pairwise(labels)]
+                    assert min(apart) >= 24, labels  # none over another
                 await page.click(".crumb a")
                 released = asyncio.Event()
 
@@ -306,6 +316,23 @@ def test_in_a_browser_a_study_is_begun_and_its_owner_is_shown_what_is_new(tmp_pa
                     await page.fill("#token", f.tokens["op"])
                     await page.press("#token", "Enter")
                     await page.wait_for_selector("text=Switzerland (CH)")
+                    released = asyncio.Event()
+
+                    async def late(route: Any) -> None:
+                        await released.wait()
+                        await route.continue_()
+
+                    await page.route("**/api/statistics", late)
+                    await page.click("nav >> text=Statistics")
+                    await page.wait_for_selector(".loading")
+                    await page.evaluate(
+                        "import('/page/model.js').then((model) => model.changed())"
+                    )  # something happens
+                    await page.evaluate(
+                        "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+                    )
+                    released.set()
+                    await page.wait_for_selector("#s-statistic")
                     await page.click("nav >> text=Operate")
                     await page.fill("#study-name", "heart")
                     await page.fill("#study-purpose", EVIL)

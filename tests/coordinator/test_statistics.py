@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from hanse.coordinator.statistics_view import shown
 from hanse.errors import NotAllowed, WireError
 from hanse.experiment.connection import Connection
 from hanse.experiment.credentials import Credentials
+from hanse.presentation import Picture
 from hanse.registry import names
 
 
@@ -124,6 +126,15 @@ def test_who_may_read_it_and_of_what(real: Living, here: Connection) -> None:
     with pytest.raises(WireError, match="no run of statistics"):
         here.call("GET", f"/api/runs/{trained.run_id}/statistics")
     assert here.session(trained.run_id)["learns"] is True
+
+
+def test_the_page_draws_every_kind_of_picture() -> None:
+    """Survival curves were a title without a picture, since their kind had another name there."""
+    script = (Path(hanse.__file__).parent / "coordinator" / "page" / "statistics.js").read_text()
+    found = re.search(r"const draw = \{(.+?)\}\[one\.kind\]", script)
+    assert found
+    drawn = {part.split(":")[0].strip() for part in found[1].split(",")}
+    assert drawn == {kind.__name__.lower() for kind in get_args(Picture)}
 
 
 def test_folder_of_the_page_has_it() -> None:

@@ -69,6 +69,24 @@ def held_out(result: Result, tables: Mapping[str, Any]) -> Table:
     return Table({name: type(parts[0][name]).joined([part[name] for part in parts]) for name in parts[0].names})
 
 
+def test_why_learning_ended_is_said_though_it_is_measured_after() -> None:
+    """It was the number of rounds: of an exact fit not that it converged, of trees not which round was the best."""
+    unmeasured = {name: value for name, value in RUN.items() if name not in ("measures", "group_by", "rounds")}
+    plain = hanse.simulate(sites()).experiment(**unmeasured, rounds=20).run(progress=False)
+    measured = learn(sites(), rounds=20)
+    assert plain.reason.startswith("converged after ")
+    assert measured.reason == plain.reason
+
+
+def test_what_is_told_of_no_group_is_named() -> None:
+    few = {name: {k: v[:120] for k, v in rows.items()} for name, rows in sites().items()}
+    told = learn(few, minimum=10).groups
+    silent = set(GROUPS) - {row["column"] for row in told}
+    assert silent
+    assert f"no site tells a group of {', '.join(sorted(silent))}" in told.notes[-1]
+    assert "minimum_cell" in learn(sites(), minimum=10).groups.notes[-1]
+
+
 def test_they_are_those_of_the_pooled_held_out_rows() -> None:
     result = learn(sites())
     pooled, told = held_out(result, sites()), {(row["column"], row["group"]): row for row in result.groups}

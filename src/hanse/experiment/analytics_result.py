@@ -28,10 +28,6 @@ def statistic_names() -> tuple[str, ...]:
 
 
 _MOST_ROWS = 24  # of a table, where a result is printed
-_ON_TOTAL = (
-    'each site keeps its own few rows back here; where all owners set statistics_minimum = "total" (hanse node policy '
-    "set), the minimum of rows holds on all sites together, and much more is told, as of pooled rows"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +149,7 @@ class FAResult:
             if node not in failures
         ]
         found += [note for fetched in used for note in fetched.notes(items, self._besides)]
-        told = [*dict.fromkeys(found), *self._parts(items)]
-        # secure sums take three sites
-        help = any(not fetched.minimum and fetched.withheld and len(fetched.nodes) > 2 for fetched in used)
-        return [*told, _ON_TOTAL] if told and help else told
+        return [*dict.fromkeys(found), *self._parts(items)]
 
     def _parts(self, items: Sequence[Item]) -> list[str]:
         """Which values are only those of the rows that are told, and what bounds how far off they are."""

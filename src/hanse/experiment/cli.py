@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hanse.experiment import cli_fetch, cli_propose, cli_runs
-from hanse.experiment.cli_parts import connected, json_option, listed
+from hanse.experiment.cli_parts import connected, json_option, listed, when
 
 if TYPE_CHECKING:
     from hanse.experiment.connection import Connection
@@ -89,8 +89,11 @@ def nodes(here: Connection, node: str, datasets: bool, as_json: bool) -> None:
 
         click.echo(visible(json.dumps(here.node(node), indent=2, ensure_ascii=False)))
         return
-    rows = here.datasets() if datasets else here.nodes()
-    listed(list(rows), as_json, empty="no dataset is offered yet" if datasets else "no node has enrolled yet")
+    rows = [dict(row) for row in (here.datasets() if datasets else here.nodes())]
+    for row in rows if not as_json else ():
+        if "last heartbeat" in row:
+            row["last heartbeat"] = when(row["last heartbeat"])
+    listed(rows, as_json, empty="no dataset is offered yet" if datasets else "no node has enrolled yet")
 
 
 @click.command()

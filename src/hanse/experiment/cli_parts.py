@@ -37,6 +37,15 @@ def connected(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def when(text: str | None) -> str | None:
+    """A time of a coordinator as people read it.
+
+    >>> when("2026-12-01T00:06:29.500846+00:00")
+    '2026-12-01 00:06 UTC'
+    """
+    return f"{text[:16].replace('T', ' ')} UTC" if text else None
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from hanse.experiment.cli_parts import connected, json_option, listed
+from hanse.experiment.cli_parts import connected, json_option, listed, when
 
 if TYPE_CHECKING:
     from hanse.experiment.connection import Connection
@@ -27,7 +28,7 @@ def list_runs(here: Connection, state: str, as_json: bool) -> None:
         {
             "run": s["session_id"],
             "state": s["state"],
-            "name": s.get("name") or s["config"].get("model_name" if s.get("learns", True) else "federated_strategy"),
+            "name": s.get("name") or _of_what(s["config"], s.get("learns", True)),
             "round": f"{s.get('current_round') or 0}/{s['num_rounds']}" if s.get("learns", True) else None,
             "waiting for": s.get("remaining") or None,
             "proposed": str(s.get("created_at") or "")[:16].replace("T", " "),
@@ -35,6 +36,14 @@ def list_runs(here: Connection, state: str, as_json: bool) -> None:
         for s in sessions
     ]
     listed(rows, False, empty="no runs yet; hanse run propose makes one")
+
+
+def _of_what(config: Mapping[str, Any], learns: bool) -> str:
+    """What a run without a name is called, as on the page."""
+    if not learns:
+        return str(config.get("federated_strategy"))
+    target = config.get("target_column")
+    return f"{config.get('model_name')} for {target}" if target else str(config.get("model_name"))
 
 
 @click.command()
@@ -54,7 +63,7 @@ def show(here: Connection, id: str, as_json: bool) -> None:
     facts = {
         "run": id,
         "state": session["state"],
-        "reason": session.get("reason") or None,
+        "reason": None if session.get("reason") == session.get("purpose") else session.get("reason") or None,
         "name": session.get("name") or None,
         "purpose": session.get("purpose") or None,
         "model": config.get("model_name") if learns else None,
@@ -64,7 +73,7 @@ def show(here: Connection, id: str, as_json: bool) -> None:
         "privacy": session.get("privacy") or None,
         "round": f"{session.get('current_round') or 0} of {session['num_rounds']}" if learns else None,
         "code": session.get("code_hash"),
-        "expires": session.get("expires_at"),
+        "expires": when(session.get("expires_at")),
     }
     for name, value in facts.items():
         if value is not None:
@@ -77,7 +86,7 @@ def show(here: Connection, id: str, as_json: bool) -> None:
             "decision": c.get("decision") or "waiting",
             "by": c.get("actor"),
             "via": c.get("via"),
-            "time": c.get("time"),
+            "time": when(c.get("time")),
             "reason": c.get("reason") or None,
         }
         for n in session.get("expected_clients") or ()

@@ -11,6 +11,7 @@ from hanse.experiment.metric_names import FIRST, LOWER_IS_BETTER
 from hanse.messages import Json
 
 Measured = Mapping[str, Json]  # what each measure tells, by its name
+FEW = "each site keeps back those of fewer held-out rows, or of fewer of a class, than its owner's minimum_cell"
 _ABOUT = ("column", "group", "rows", "sites")  # of a group, besides its metrics
 
 
@@ -18,6 +19,10 @@ def groups(measured: Measured) -> Listing:
     """A row for each group of held-out rows that any site told."""
     told: Mapping[str, Any] = measured.get("groups") or {}
     notes = [f"{told['more']} further groups are not told"] if told.get("more") else []
+    if told.get("silent"):
+        notes.append(f"no site tells a group of {', '.join(told['silent'])}: {FEW}")
+    elif told:
+        notes.append(f"groups that are not here, and sites that do not tell them: {FEW}")
     rows = list(told.get("groups", []))
     metrics = [name for row in rows for name in sorted(row, key=_place) if name not in _ABOUT]
     empty = "no metrics by group; set measures=['groups'] and group_by of a run"

@@ -176,7 +176,8 @@ def _labels(learned: Record, known: Record, gathered: Gathered) -> Record:
     if wrong:
         raise Unusable(wrong)
     groups = [[name, label] for name in sorted(found) for label in sorted(found[name], key=_place)]
-    return Record({**known.data, "groups": groups[:MOST], "more": max(0, len(groups) - MOST)})
+    silent = sorted(name for name, labels in found.items() if not labels)
+    return Record({**known.data, "groups": groups[:MOST], "more": max(0, len(groups) - MOST), "silent": silent})
 
 
 def _place(label: str) -> tuple[float, str]:
@@ -199,8 +200,8 @@ def _reports(learned: Record, known: Record, gathered: Gathered) -> Record:
         about = {"column": name, "group": label, "rows": int(rows[i]), "sites": int(sites[i])}
         shown = {*task.of.metrics, *(f"{metric}_error" for metric in task.of.metrics), "implausible"}
         told.append({**about, **{k: v for k, v in report.items() if k in shown}})
-    more = {"more": known.data["more"]} if known.data["more"] else {}
-    return Record({"told": {"groups": told, **more}})
+    besides = {name: known.data[name] for name in ("more", "silent") if known.data.get(name)}
+    return Record({"told": {"groups": told, **besides}})
 
 
 MEASURE = measuring(

@@ -160,6 +160,16 @@ export function columns({ id, title, rows: all, parts, write, total }) {
 
 const MARKS = { ok: "took part", failed: "failed", not: "not asked", late: "asked, no answer used" };
 
+/** [place, words] of steps: the first step, and of rounds at equal distances the first of their steps, wherever there is room. */
+export function stepLabels(steps, cell) {
+  const first = steps.map((step, i) => known(step.round) && step.round !== steps[i - 1]?.round), rounds = first.filter(Boolean).length;
+  const apart = 30 / (cell * steps.length / Math.max(1, rounds)); // in rounds
+  const every = [1, 2, 4, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000].find((n) => n >= apart) ?? 10000;
+  const found = steps.length ? [[0, known(steps[0].round) ? steps[0].round : "prepare"]] : [];
+  steps.forEach((step, i) => { if (i && first[i] && (step.round % every === 0 || step.round === 1) && (i - found.at(-1)[0]) * cell >= (found.length > 1 ? 24 : 60)) found.push([i, step.round]); });
+  return found;
+}
+
 /** One cell for each node and step; failures say why. */
 export function participation({ steps, sites, total }) {
   const chart = "participation";
@@ -172,9 +182,9 @@ export function participation({ steps, sites, total }) {
   const height = top + sites.length * row + 4;
   const long = Math.max(width, left + cell * (shown.length + future) + 4);
   const what = (step, id) => (step.failures?.[id] !== undefined ? "failed" : step.participants?.[id] ? "ok" : (step.asked ?? []).includes(id) ? "late" : "not");
-  const every = Math.ceil(28 / cell);
+  const labels = stepLabels(shown, cell);
   const hovered = state.hover?.chart === chart ? state.hover : null;
-  const say = hovered ? hovered.says : "Point at a cell, or go through it with the arrow keys.";
+  const say = hovered ? hovered.says : `${steps.length > shown.length ? `The last ${shown.length} of ${steps.length} steps. ` : ""}Point at a cell, or go through it with the arrow keys.`;
   const told = (step, id) => {
     const kind = what(step, id), left = kind === "not" && step.chosen?.left_out?.[id];
     const where = known(step.round) ? `round ${step.round}` : step.label || `step ${step.step}`;
@@ -202,7 +212,7 @@ export function participation({ steps, sites, total }) {
       h("span", { class: "legend" }, Object.entries(MARKS).filter(([kind]) => kind !== "late" || shown.some((s) => sites.some((id) => what(s, id) === "late"))).map(([kind, name]) => h("span", { key: kind }, h("svg", { width: 14, height: 14, "aria-hidden": "true" }, mark(kind, 1, 1, 12, 12)), name)))),
     h("div", { class: "plot scroll", ...measured(chart) },
       h("svg", { width: long, height, viewBox: `0 0 ${long} ${height}`, role: "img", "aria-label": `Who took part: ${sites.length} nodes, ${shown.length} steps`, tabindex: 0, onpointermove: point, onpointerdown: point, onpointerleave: () => { state.hover = null; changed(); }, onkeydown: key, onblur: () => { state.hover = null; changed(); } },
-        shown.map((step, i) => ((known(step.round) ? step.round % every === 0 || (i === 0 || step.round === 1) : i === 0) ? h("text", { key: `t${i}`, class: "middle", x: left + cell * (i + 0.5), y: 12 }, known(step.round) ? step.round : "prepare") : null)),
+        labels.map(([i, words]) => h("text", { key: `t${i}`, class: i ? "middle" : "", x: left + cell * (i ? i + 0.5 : 0), y: 12 }, words)),
         sites.map((id, line) => h("g", { key: id },
           h("text", { class: "end ink", x: left - 10, y: top + row * line + 16 }, h("title", null, id), clip(id, 13)),
           shown.map((step, i) => h("g", { key: `${step.step} ${step.started}`, class: hovered && hovered.column === i && hovered.line === line ? "on" : "" }, mark(what(step, id), left + cell * i + 1, top + row * line + 3, cell - 2, row - 6))),

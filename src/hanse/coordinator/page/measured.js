@@ -14,13 +14,15 @@ export function measured(told = {}) {
 const named = (metric) => METRICS[metric] ?? (metric.endsWith("_error") ? `± ${named(metric.slice(0, -6))}` : metric);
 const figure = (value) => h("td", { class: "number" }, number(value, "–"));
 
-function groups({ groups: rows, more }) {
+function groups({ groups: rows, more, silent }) {
   const metrics = [...new Set(rows.flatMap((row) => Object.keys(row)))].filter((name) => !["column", "group", "rows", "sites", "implausible"].includes(name));
   return section("groups", "Metrics by group", h("span", { class: "aside soft" }, "on held-out rows of the sites that told them"), rows.length
     ? h("div", { class: "scroll" }, h("table", null,
       h("thead", null, h("tr", null, ["Column", "Group"].map((name) => h("th", { key: name, scope: "col" }, name)), ["Rows", "Sites", ...metrics.map(named)].map((name) => h("th", { key: name, scope: "col", class: "number" }, name)))),
       h("tbody", null, rows.map((row) => h("tr", { key: `${row.column} ${row.group}` }, h("th", { scope: "row" }, row.column), h("td", null, row.group), h("td", { class: "number" }, count(row.rows)), h("td", { class: "number" }, count(row.sites)), metrics.map((name) => figure(row[name])))))))
     : h("p", { class: "soft" }, "No site has enough held-out rows of any group."),
+    silent?.length && rows.length ? h("p", { class: "soft" }, `No site tells a group of ${silent.join(", ")}.`) : null,
+    rows.length ? h("p", { class: "soft" }, "Each site keeps groups back that have fewer held-out rows, or fewer of a class, than its owner's minimum.") : null,
     more ? h("p", { class: "soft" }, `${more} further groups are not told.`) : null);
 }
 

@@ -18,35 +18,38 @@ export function runView() {
   if (!session) return h("div", { class: "run" }, h("h1", null, "…"), h("div", { class: "loading" }));
   const sites = [...new Set([...(session.expected_clients ?? []), ...run.steps.flatMap((step) => step.asked ?? [])])].sort();
   const total = session.num_rounds ?? session.config?.num_rounds;
+  const learns = session.learns !== false, over = ENDED.has(session.state), begun = run.steps.length > 0 || ["running", "paused", "stopping"].includes(session.state);
   return h("article", { class: "run", key: run.id },
     h("header", { class: "head" }, h("div", null, h("p", { class: "crumb" }, h("a", { href: "#/" }, "Runs"), " / ", h("code", null, session.session_id)), h("h1", null, title(session), " ", stateTag(session.state)), session.purpose ? h("p", { class: "purpose" }, session.purpose) : null, session.nearness ? h("p", { class: "soft" }, "Model: ", session.nearness) : null, session.study ? h("p", { class: "soft" }, "Of the study ", h("b", null, session.study)) : null), actions(session)),
     session.reason && session.reason !== session.purpose && (ENDED.has(session.state) ? session.state !== "completed" : session.state === "paused") ? h("p", { class: `warning ${session.state === "failed" ? "bad" : ""}` }, session.reason) : null,
     session.state === "awaiting_consent" ? consents(session) : null,
     session.learns === false ? given(run) : null,
-    session.learns === false ? null : figures(session, analytics, run),
-    session.learns === false ? null : fitted(run),
-    session.learns === false ? null : section("curves", "Learning", convergence(analytics.convergence, session), h("div", { class: "charts" }, metricsOf(session, analytics).map((metric) => curves({ metric, analytics, sites, total })))),
-    session.learns === false ? null : section("nodes-in", "Participation", null, participation({ steps: run.steps, sites, total: ENDED.has(session.state) ? 0 : total }),
-      h("div", { class: "charts two" },
-        columns({ id: "seconds", title: "Seconds per round", rows: analytics.rounds, total, write: (v) => seconds(v), parts: [["time", "", (row) => row.duration_s]] }),
-        columns({ id: "bytes", title: "Bytes per round", rows: analytics.rounds, total, write: (v) => bytes(v), parts: [["down", "to nodes", (row) => row.bytes_down], ["up", "from nodes", (row) => row.bytes_up]] }))),
-    session.learns === false ? null : h("div", { class: (analytics.feature_importance ?? []).length ? "pair uneven" : "stacked" }, contributions(analytics, sites), h("div", null, importance(analytics), added(analytics.shap ?? []))),
-    session.learns === false ? null : measured(analytics.measured),
+    learns ? figures(session, analytics, run) : null,
     warned(run.steps),
-    section("failures", "Failures", null, failures(run.steps), leftOut(run.steps)),
+    learns ? fitted(run) : null,
+    learns && begun && (!over || session.state === "completed" || metricsOf(session, analytics).length) ? section("curves", "Learning", convergence(analytics.convergence, session), over && !metricsOf(session, analytics).length
+      ? h("p", { class: "soft" }, session.config?.test_fraction === 0 ? "Nothing was measured: no rows were held out (test_fraction is 0)." : "Nothing was measured.")
+      : h("div", { class: "charts" }, metricsOf(session, analytics).map((metric) => curves({ metric, analytics, sites, total })))) : null,
+    learns && begun ? section("nodes-in", "Participation", null, participation({ steps: run.steps, sites, total: over ? 0 : total }),
+      over && !analytics.rounds.length ? null : h("div", { class: "charts two" },
+        columns({ id: "seconds", title: "Seconds per round", rows: analytics.rounds, total, write: (v) => seconds(v), parts: [["time", "", (row) => row.duration_s]] }),
+        columns({ id: "bytes", title: "Bytes per round", rows: analytics.rounds, total, write: (v) => bytes(v), parts: [["down", "to nodes", (row) => row.bytes_down], ["up", "from nodes", (row) => row.bytes_up]] }))) : null,
+    !learns || !begun || (over && !analytics.rounds.length) ? null : h("div", { class: (analytics.feature_importance ?? []).length ? "pair uneven" : "stacked" }, contributions(analytics, sites), h("div", null, importance(analytics), added(analytics.shap ?? []))),
+    learns ? measured(analytics.measured) : null,
+    begun ? section("failures", "Failures", null, failures(run.steps), leftOut(run.steps)) : null,
     gathered(run.steps),
-    session.learns === false ? null : numbers(analytics, session),
+    learns && begun ? numbers(analytics, session) : null,
     about(session),
     log(run));
 }
 
-const BEFORE = ["loss", "accuracy", "auc"]; // until something was measured
+const BEFORE = ["loss", "accuracy", "auc"]; // until something was measured, or the run has ended without
 const FIRST = ["loss", "accuracy", "auc", "rmse", "r2"]; // of what was, in this order
 
 function metricsOf(session, analytics) {
   const found = new Set(analytics.rounds.flatMap((row) => [...Object.entries(row.metrics ?? {}).filter(([, value]) => typeof value === "number").map(([name]) => name), ...Object.keys(row.spread ?? {})]));
   const measured = [...FIRST.filter((name) => found.has(name)), ...[...found].filter((name) => METRICS[name] && !FIRST.includes(name))];
-  return measured.length > 1 ? measured.slice(0, 3) : BEFORE;
+  return measured.length > 1 ? measured.slice(0, 3) : ENDED.has(session.state) ? [] : BEFORE;
 }
 
 // ---- what one may do
@@ -172,8 +175,9 @@ function importance(analytics) {
 }
 
 function added(rows) {
-  const shown = rows.map((row) => ({ feature: row.output === undefined ? row.feature : `${row.feature}, ${row.output}`, mean: row.mean_abs, std: row.error }));
-  return rows.length ? section("shap", "What features add to predictions", h("span", { class: "aside soft" }, "mean |SHAP| over rows of all sites, ± standard error"),
+  const outputs = [...new Set(rows.map((row) => row.output))], one = outputs.length === 1;
+  const shown = rows.map((row) => ({ feature: one ? row.feature : `${row.feature}, ${row.output}`, mean: row.mean_abs, std: row.error }));
+  return rows.length ? section("shap", "What features add to predictions", h("span", { class: "aside soft" }, `mean |SHAP|${one && outputs[0] !== undefined ? ` of ${outputs[0]}` : ""} over rows of all sites, ± standard error`),
     bars({ rows: shown, limit: 12, of: "|SHAP|", spread: "standard error" })) : null;
 }
 

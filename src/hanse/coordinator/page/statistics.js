@@ -16,7 +16,8 @@ const onScale = (value, dates) => (dates ? new Date(Math.round(value) * UNITS).t
 
 export function statisticsView() {
   if (!is("data_scientist", "operator")) return empty("Only data scientists ask for statistics.");
-  if (!state.form.statistics) { read(); return h("div", { class: "loading" }); }
+  if (!state.form.statistics) { if (!state.form.reading) read(); return h("div", { class: "loading" }); }
+  if (!state.form.statistics.length) return empty("The coordinator did not say which statistics there are.", h("button", { type: "button", onclick: () => edit("statistics", null) }, "Try again"));
   const all = state.form.statistics, name = state.form.statistic;
   const chosen = all.find((one) => one.name === name) ?? all.find((one) => one.basic) ?? all[0];
   return h("form", { class: "propose", key: "statistics", onsubmit: submit, novalidate: true },
@@ -39,10 +40,10 @@ export function statisticsView() {
 const field = (name, label, control, help) => h("div", { key: name, class: "field" }, h("label", { for: control.props?.id ?? `s-${name}` }, label), control, h("p", { class: "help" }, help));
 
 async function read() {
-  state.form.statistics = [];
+  state.form.reading = true; // what is drawn meanwhile has no statistics yet
   const found = await act(() => api.get("/api/statistics"));
   const columns = await api.get(api.path("/api/training/analyze", {}, { include: "features" })).catch(() => null);
-  Object.assign(state.form, { statistics: found?.statistics ?? [], analysis: state.form.analysis ?? columns });
+  Object.assign(state.form, { statistics: found?.statistics ?? [], reading: false, analysis: state.form.analysis ?? columns });
   changed();
 }
 
@@ -101,11 +102,11 @@ export function given(run) {
   const found = run.statistics;
   if (found.loading) return h("div", { class: "loading" });
   if (found.problem) return h("p", { class: "warning" }, found.problem);
-  const drawn = new Set(found.pictures.map((one) => one.title));
+  const drawn = found.pictures.map((one) => one.title); // of groups in one picture there is a table each
   return section("statistics", "What the sites say together", h("span", { class: "aside" }, found.nodes.join(", "), "; ", found.minimum),
     found.rows.length ? table(found.rows) : null,
     found.pictures.length ? h("div", { class: "charts pictures" }, found.pictures.map(picture)) : null,
-    found.tables.map((one) => h("details", { key: one.title, class: "fold told", open: !drawn.has(one.title) }, h("summary", null, h("b", null, one.title)), table(one.rows))),
+    found.tables.map((one) => h("details", { key: one.title, class: "fold told", open: !drawn.some((title) => one.title === title || one.title.startsWith(`${title}: `)) }, h("summary", null, h("b", null, one.title)), table(one.rows))),
     found.notes.map((note) => h("p", { key: note, class: "warning" }, note)));
 }
 
@@ -128,7 +129,7 @@ function table(rows) {
 }
 
 function picture(one) {
-  const draw = { bars, bins, steps }[one.kind];
+  const draw = { bars, bins, stepcurves: steps }[one.kind];
   return h("figure", { class: "chart", key: one.title }, h("figcaption", null, h("b", null, one.title), h("span", { class: "soft" }, one.caption)), draw ? draw(one) : null);
 }
 
