@@ -81,7 +81,7 @@ class Fetched:
             data = record.data
             plan = algorithm.Query.of(data["query"]).plan
             withheld = {plan.items[int(place)]: dict(why) for place, why in data["withheld"].items()}
-            arrays = {name: np.asarray(record.arrays[name]) for name in record.arrays}
+            arrays = algorithm.ByItem((name, np.asarray(record.arrays[name])) for name in record.arrays)
             kept = {plan.items[int(place)]: dict(nodes) for place, nodes in data["kept"].items()}
             single = {plan.items[int(place)]: list(groups) for place, groups in data["single"].items()}
             lacking, took, alone = dict(data["lacking"]), list(data["took"]), dict(data["alone"])
@@ -100,7 +100,7 @@ class Fetched:
     def finds(self, item: Item) -> Item | None:
         """The item that answers ``item``: itself, what it can be derived from, or a larger matrix."""
         stat = statistic(item.stat)
-        larger = [i.columns for i in self.plan.items if stat.matrix and set(item.columns) <= set(i.columns)]
+        larger = [i.columns for i in self.plan.items if set(item.columns) <= set(i.columns)] if stat.matrix else []
         for columns in dict.fromkeys([item.columns, *larger]):
             found = item if columns == item.columns else replace(item, columns=columns)
             if self.plan.has(found):
@@ -218,7 +218,7 @@ class Fetched:
     def _beside(self, item: Item, besides: Besides) -> tuple[Arrays | None, Sequence[Arrays]]:
         """What one site with all rows would have observed, and one with those of each group that are told."""
         asked = statistic(item.stat).beside(item)
-        where = [next((f for f in (self, *besides.fetched) if i in f.plan.items), None) for i in asked]
+        where = [next((f for f in (self, *besides.fetched) if f.plan.has(i)), None) for i in asked]
         if not asked or any(f is None or f.nodes != self.nodes for f in where):
             return None, ()
         (of_all, whole), (of_groups, grouped) = ((f, i) for f, i in zip(where, asked, strict=True) if f is not None)
@@ -307,7 +307,7 @@ class Fetched:
         }
 
     def _sliced(self, item: Item, prefix: str = "") -> dict[str, Array]:
-        if item not in self.plan.items:
+        if not self.plan.has(item):
             return {}
         return algorithm.sliced(self.arrays, self.plan.place(item), prefix)
 

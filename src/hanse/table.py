@@ -7,6 +7,7 @@ columns, preparation turns it into a design matrix.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -258,7 +259,16 @@ class Table:
         and blank text is missing. A column without any value is of open kind, unless it comes as a :class:`Column`."""
         if isinstance(data, Table):
             return data
-        if hasattr(data, "columns"):
+        if hasattr(data, "collect") and hasattr(data, "lazy"):
+            raise DataError(
+                "rows came as a LazyFrame, which is a plan and not a table; give what its collect() returns"
+            )
+        frame = hasattr(data, "columns")
+        names = [str(name) for name in (data.columns if frame else data if isinstance(data, Mapping) else ())]
+        if len(set(names)) < len(names):
+            twice = next(name for name, count in Counter(names).items() if count > 1)
+            raise DataError(f"two columns are named {twice!r}; rename one of them, or leave it out")
+        if frame:
             data = {str(name): data[name] for name in data.columns}
         if not isinstance(data, Mapping):
             raise DataError(
@@ -303,6 +313,12 @@ def _column(name: str, values: Any) -> Column:
             raise DataError(f"column {name!r} holds a whole number beyond 1e308, which is no 64-bit number") from None
     if present and all(isinstance(v, timedelta) for v in present):
         return Column.numeric([float("nan") if v is None else v / timedelta(days=1) for v in listed])
+    odd = next((v for v in present if isinstance(v, (bytes, list, tuple, dict, set, np.ndarray))), None)
+    if odd is not None:
+        raise DataError(
+            f"column {name!r} holds {type(odd).__name__} values, which have no kind here; expected numbers, booleans, "
+            "text or dates" + (": decode the bytes to text" if isinstance(odd, bytes) else "")
+        )
     if all(isinstance(v, date) for v in present):
         return Column(ColumnKind.DATE, np.array([np.nan if v is None else _days(v) for v in listed]))
     return Column.categorical([None if v is None else str(v).strip() or None for v in listed])

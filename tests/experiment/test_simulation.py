@@ -568,6 +568,28 @@ def test_complex_numbers_are_refused() -> None:
         Table.of({"x": np.array([1 + 2j])})
 
 
+NO_TABLES: dict[str, tuple[Any, str]] = {
+    "bytes": ({"x": ["a", b"b"]}, "decode the bytes"),
+    "NumPy's bytes": ({"x": np.array([b"a", b""])}, "decode the bytes"),
+    "no bytes": ({"x": [b"", None]}, "decode the bytes"),
+    "lists": (polars.DataFrame({"x": [[1], [2, 3]]}), "which have no kind here"),
+    "dicts": ({"x": [{"a": 1}]}, "holds dict values"),
+    "a plan": (polars.LazyFrame({"x": [1]}), "collect"),
+    "1 and '1'": (pandas.DataFrame([[1.0, 2.0]], columns=[1, "1"]), "two columns are named '1'"),
+    "1 and '1' of a mapping": ({1: [1.0], "1": [2.0]}, "two columns are named '1'"),
+    "the same twice": (pandas.DataFrame([[1.0, 2.0]], columns=["x", "x"]), "two columns are named 'x'"),
+}
+
+
+@pytest.mark.parametrize("name", NO_TABLES)
+def test_what_is_no_table_is_refused_in_words(name: str) -> None:
+    """Of two columns of one name the first was lost without a word; bytes and lists were text as Python writes them,
+    where a node refuses them in a file."""
+    rows, said = NO_TABLES[name]
+    with pytest.raises(DataError, match=said):
+        Table.of(rows)
+
+
 def test_a_column_without_values_takes_the_kind_it_has_elsewhere() -> None:
     sites = {
         "a": {"x": ["u", "v"] * 10, "y": [1.0, 2.0] * 10, "disease": [0, 1] * 10},

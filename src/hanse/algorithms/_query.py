@@ -5,6 +5,7 @@ Arrays are named by the place of their item in the plan, ``3.sum``, and have the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -66,17 +67,36 @@ class Query:
         seen = {self.plan.observed[i] for i in here}  # a node that lost its cache observes these again
         users = [i for i in self.plan.items if i in here or self.plan.observed.get(i) in seen]
         needed = {n for i in users for n in (*needs(i), *self.plan.groups(i))}
-        wanted = tuple(f"{self.plan.place(n)}." for n in needed if self.plan.shared.get(n, level) < level)
-        return {k: v for k, v in arrays.items() if wanted and k.startswith(wanted)}
+        wanted = {str(self.plan.place(n)) for n in needed if self.plan.shared.get(n, level) < level}
+        return {k: v for k, v in arrays.items() if k.partition(".")[0] in wanted}
 
     def combine(self, index: int) -> Combine:
         return Combine.MERGE if self.per_node else self.plan.asks[index][1]
 
 
+class ByItem(dict[str, Array]):
+    """Arrays by their names, nobody writes to them, which know those of each item: of thousands of columns, to look at
+    all names for each takes minutes."""
+
+    @functools.cached_property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        """By what the names begin with, up to the dot after the item's place."""
+        found: dict[str, list[str]] = {}
+        for name in self:
+            found.setdefault(name[: name.find(".", name.rfind("@") + 1) + 1], []).append(name)
+        return found
+
+    @staticmethod
+    def of(arrays: Mapping[str, Array]) -> ByItem:
+        """The same arrays."""
+        return arrays if isinstance(arrays, ByItem) else ByItem(arrays)
+
+
 def sliced(arrays: Mapping[str, Array], place: int, prefix: str = "") -> dict[str, Array]:
     """The arrays of item number ``place``, groups first."""
     start = f"{prefix}{place}."
-    return {name[len(start) :]: arrays[name] for name in arrays if name.startswith(start)}
+    names = arrays.names.get(start, ()) if isinstance(arrays, ByItem) else [n for n in arrays if n.startswith(start)]
+    return {name[len(start) :]: arrays[name] for name in names}
 
 
 def one_group(arrays: Arrays, group: int) -> dict[str, Array]:
@@ -121,7 +141,7 @@ def _kept_back(query: Plan, arrays: Mapping[str, Array], item: Item, group: int,
     """Whether all nodes that have rows of a group keep back what the item rests on."""
     below = [n for n in needs(item) if n.by == item.by and n.stat != "levels"]
     for carrier in [item] if item in query.shared else below:
-        found = sliced(arrays, query.place(carrier), prefix) if carrier in query.items else {}
+        found = sliced(arrays, query.place(carrier), prefix) if query.has(carrier) else {}
         if found and found[WITHHELD][group] and not np.any(found["n"][group]):
             return True
     return False

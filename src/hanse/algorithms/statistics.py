@@ -34,6 +34,7 @@ from hanse.algorithms._query import (
     BESIDES,
     SITES,
     WITHHELD,
+    ByItem,
     Query,
     bounds,
     fewer,
@@ -154,6 +155,7 @@ class Statistics:
             raise ConfigError("the query has no such ask")
         if query.per_node and site.owner.get("allow_node_statistics", False) is not True:
             return Contribution(Record({"alone": ALONE}), 1.0, combine=query.combine(index))
+        ask = replace(ask, arrays=ByItem.of(ask.arrays))
         source = site.source if site.source is not None else TableSource(site.table)
         owner = owner_of(site, query, source.schema)
         lacking = [c for c in query.plan.columns() if base(c, source.schema) not in source.schema]
@@ -196,11 +198,12 @@ class Statistics:
         alone = {**state.alone, **refused}
         if index and took != state.took[-1]:  # each time fewer, so this ends
             return State(state.query, again=state.again + 1, left=took, alone=alone)
+        known, came = ByItem.of(state.arrays), ByItem(arrays)
         for item, place in places.items() if took else ():
-            _check_layout(query.plan, item, sliced(arrays, place), state.arrays, gathered)
+            _check_layout(query.plan, item, sliced(came, place), known, gathered)
         single: dict[str, tuple[int, ...]] = {}
         for item, place in places.items() if took and not query.per_node else ():
-            if groups := _of_one_site(query.plan, item, place, arrays):
+            if groups := _of_one_site(query.plan, item, place, sliced(came, place), arrays):
                 single[str(place)] = groups
         withheld = {k: dict(v) for k, v in state.withheld.items()}
         kept = {k: dict(v) for k, v in state.kept.items()}
@@ -245,10 +248,12 @@ def _numbers(found: Any) -> dict[str, tuple[int, ...]]:
     return {k: tuple(int(g) for g in v if isinstance(g, int)) for k, v in listed.items()}
 
 
-def _of_one_site(plan: Plan, item: Item, place: int, arrays: dict[str, Array]) -> tuple[int, ...]:
+def _of_one_site(
+    plan: Plan, item: Item, place: int, own: Mapping[str, Array], arrays: dict[str, Array]
+) -> tuple[int, ...]:
     """Groups of which a single site tells something while others keep theirs back. What is left of all would be that
     site's own, so it is taken out: the group, or of labels and tables the cell."""
-    mine = {name: np.array(array) for name, array in sliced(arrays, place).items()}
+    mine = {name: np.array(array) for name, array in own.items()}
     sites, back = mine[SITES], mine[WITHHELD]
     if item.stat == "levels" or not (back.any() or mine.get("hidden", back).any()):
         return ()
@@ -277,7 +282,8 @@ def _merged(query: Query, items: Sequence[Item], places: Mapping[Item, int], gat
         if query.per_node and "alone" in answer.data:
             continue
         try:
-            own = {item: {k: np.array(v) for k, v in sliced(record.arrays, places[item]).items()} for item in items}
+            came = ByItem(record.arrays)
+            own = {item: {k: np.array(v) for k, v in sliced(came, places[item]).items()} for item in items}
             for item in items:
                 if statistic(item.stat).combine is Combine.SUM and not finite(own[item]):
                     raise ValueError
@@ -332,6 +338,7 @@ ALGORITHM = Typed(Statistics(), State, Question)
 __all__ = [
     "ALGORITHM",
     "WITHHELD",
+    "ByItem",
     "Query",
     "Question",
     "State",

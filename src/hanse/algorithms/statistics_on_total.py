@@ -41,7 +41,7 @@ from hanse.algorithms import _memory_of_totals as memory
 from hanse.algorithms._disclosure import disclosed
 from hanse.algorithms._observation import Scan, Shown, key_parts, observed
 from hanse.algorithms._owner import base, owner_of
-from hanse.algorithms._query import WITHHELD, Query, empty, group_number, known_of, sliced, stacked
+from hanse.algorithms._query import WITHHELD, ByItem, Query, empty, group_number, known_of, sliced, stacked
 from hanse.codec import encode
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, DataError, NotAllowed, Unusable, WireError
@@ -209,7 +209,7 @@ class OnTotal:
     def answer(self, site: Site, ask: Question) -> Contribution:
         """What this node says or counts. Raises ``NotAllowed`` where its owner keeps small cells back at the node, and
         where other nodes are in the sum than before."""
-        query = _query(site.config["model_options"])
+        query, ask = _query(site.config["model_options"]), replace(ask, arrays=ByItem.of(ask.arrays))
         source = site.source
         if source is None:
             raise DataError("there are no rows here that statistics can be of")
@@ -385,7 +385,7 @@ def _with_names(state: State, total: Mapping[str, Array], nodes: Sequence[str]) 
 def _with_sum(state: State, query: Query, index: int, gathered: Gathered) -> State:
     """What may be told of a sum; the sum itself goes no further."""
     plan, items = query.plan, _asked(query, index)
-    total = gathered.sum()
+    state, total = replace(state, arrays=ByItem.of(state.arrays)), ByItem(gathered.sum())
     owner = Owner(state.minimum, False, total=True)
     edges: Shown = {k: list(v) for k, v in state.edges.items()}
     scan = Scan(plan, items, state.arrays, edges)
@@ -417,7 +417,7 @@ def _with_sum(state: State, query: Query, index: int, gathered: Gathered) -> Sta
         kept=kept,
         edges={k: tuple(v) for k, v in edges.items()},
         fresh=state.fresh or any(tuple(v) != state.edges.get(k) for k, v in edges.items()),
-        values={**state.values, **_values(query, items, arrays, exact)},
+        values={**state.values, **_values(query, items, ByItem(arrays), ByItem(exact))},
     )
 
 

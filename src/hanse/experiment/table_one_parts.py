@@ -178,7 +178,7 @@ def _of_numbers(here: Fetched, item: Item, group: int, besides: Besides) -> OneG
 
 
 def _found(known: Sequence[Fetched], items: Sequence[Item]) -> dict[Item, Fetched]:
-    return {i: next(f for f in reversed(known) if i in f.plan.items) for i in items}
+    return {i: next(f for f in reversed(known) if f.plan.has(i)) for i in items}
 
 
 def _labels(where: Fetched, column: str) -> tuple[str, ...]:
