@@ -61,11 +61,16 @@ class Binning:
         return np.repeat(np.arange(len(self.count)), self.count + 2)
 
     @cached_property
-    def between(self) -> Array:
-        """(bins,) bool: after which there are other values of the column, where that holds numbers."""
+    def values(self) -> Array:
+        """int64: the bins of a histogram that are of values of a column of numbers."""
         found = np.repeat(self.categories == 0, self.count + 2)
-        found[self.starts[1:] - 1] = found[self.starts[1:] - 2] = False
-        return found
+        found[self.starts[1:] - 1] = False
+        return np.flatnonzero(found)
+
+    @cached_property
+    def between(self) -> Array:
+        """int64: those of these after which there are other values of the column."""
+        return np.setdiff1d(self.values, self.starts[1:] - 2)
 
     def thresholds(self, feature: Array, bin: Array) -> Array:
         """float32: a value of ``feature`` is in ``bin``, or one before it, if and only if it is less than this."""

@@ -36,7 +36,8 @@ _IMPOSSIBLE = {
     2: "are more than those above",
 }
 _EXACT = 1 << 52  # float64 holds the differences of whole numbers up to it
-Gain = Callable[[Array, Array, Array | None], Array]  # of left sums (2, m, k), whether each may be, and the signs
+# of left sums (2, m, k), which of these may be, and the signs of their columns
+Gain = Callable[[Array, Array | None, Array | None], Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +264,7 @@ def _search(
     gradient, hessian = total * scales
     parent = penalty.score(gradient, hessian) if bounds is None else penalty.worth(gradient, hessian, bounds.weight)
 
-    def gain(left: Array, usable: Array, signs: Array | None) -> Array:
+    def gain(left: Array, usable: Array | None, signs: Array | None) -> Array:
         return _gain(left, usable, total, scales, parent, penalty, bounds, signs)
 
     if not quick:
@@ -283,36 +284,34 @@ def _search_numbers(
     allowed: Array | None,
     bounds: Bounds | None,
 ) -> None:
-    column, missing = bins.column, bins.starts[1:] - 1  # the last bin of each column
-    absent = histograms[:, missing]
+    absent = histograms[:, bins.starts[1:] - 1]  # the last bin of each column
     lacks = np.asarray(absent.any(axis=2))
-    some_lack, usable = lacks.any(), bins.between
-    if some_lack:
-        usable = np.tile(usable, (len(histograms), 1))
-        # after the last value there is a split only of missing values from given ones
-        usable[:, missing - 1] = lacks & (bins.categories == 0)
-    if allowed is not None:
-        usable = usable & allowed[:, column]
+    some_lack = bool(lacks.any())
+    places = bins.values if some_lack else bins.between  # after which a node may be split
+    column = bins.column[places]
     left = np.array(histograms.transpose(2, 0, 1), order="C")
     left[:, :, bins.starts[1:-1]] -= total  # each column adds up to it, so every one begins at 0
-    np.cumsum(left, axis=2, out=left)
+    left = np.cumsum(left, axis=2, out=left).take(places, axis=2)
+    usable = None if allowed is None else allowed[:, column]
     signs = None if bounds is None else bounds.monotone[column]
-    if signs is not None:
-        signs[missing - 1] = 0  # missing values from given ones: neither are less
+    if some_lack:
+        last = bins.starts[column + 1] - 2 == places  # a split only of missing values from given ones
+        lacking = lacks[:, column] if usable is None else lacks[:, column] & usable
+        usable = lacking | ~last if usable is None else usable & (lacking | ~last)
+        if signs is not None:
+            signs[last] = 0  # neither are less
     gains, default_left = gain(left, usable, signs), np.zeros(0, bool)
     if some_lack:
-        usable &= lacks[:, column]  # (what is not usable above is not here)
-        usable[:, missing - 1] = False
-        others = gain(left + absent.transpose(2, 0, 1)[:, :, column], usable, signs)
+        others = gain(left + absent.transpose(2, 0, 1)[:, :, column], lacking & ~last, signs)
         default_left = np.asarray(others > gains)
         np.copyto(gains, others, where=default_left)
-    at = gains.argmax(axis=1)
+    at = gains.argmax(axis=1) if len(places) else np.zeros(0, np.int64)
     most = gains[np.arange(len(at)), at]
     of = np.flatnonzero((most > LEAST_GAIN) & (most >= penalty.gamma))
     at, nodes = at[of], some.start + of
     columns, to_left = column[at], default_left[of, at] if some_lack else np.zeros(len(of), bool)
     found.gain[nodes] = most[of]
-    found.whole[:3, nodes] = columns, at - bins.starts[columns], to_left
+    found.whole[:3, nodes] = columns, places[at] - bins.starts[columns], to_left
     found.whole[3:, nodes] = left[:, of, at] + absent[of, columns].T * to_left
 
 
@@ -361,7 +360,7 @@ def _group(
 
 def _gain(
     left: Array,
-    usable: Array,
+    usable: Array | None,
     total: Array,
     scales: Array,
     parent: Array,
@@ -373,13 +372,15 @@ def _gain(
 
     Args:
         left: (2, m, k) int64, of the gradients and of the Hessians the sums of the left part.
-        usable: (m, k) or (k,).
+        usable: (m, k) bool; None: all are.
         total, scales: (2, m, 1), of the node and of a unit.
         parent: (m, 1) what the node scores.
     """
     gradient, hessian = _parts(left, total, scales)
     fine = hessian >= penalty.min_child_weight if penalty.min_child_weight > 0 else hessian > 0
-    fine = fine[0] & fine[1] & usable
+    fine = fine[0] & fine[1]
+    if usable is not None:
+        fine &= usable
     if bounds is None or signs is None:
         found, other = penalty.score(gradient, hessian)
     else:
