@@ -33,7 +33,7 @@ import numpy as np
 from hanse import rough
 from hanse.algorithms import _boosting_counts, _boosting_leaves, _boosting_shap, _boosting_state
 from hanse.algorithms._boosting_leaves import Leaves
-from hanse.algorithms._boosting_site import Blank, Forward, Level, Question, Residuals, Times, adapter_of, answer
+from hanse.algorithms._boosting_site import Blank, Forward, Level, Question, Residuals, Times, Units, adapter_of, answer
 from hanse.algorithms._boosting_state import Room, State
 from hanse.boosting import growing, objective, quantiles, scales, sound
 from hanse.boosting.growing import Growing, Splits
@@ -342,8 +342,7 @@ class ExactBoosting:
         """With the sums of the nodes that were asked for; or with the trees of the round, where they are whole."""
         if state.bins is None or state.units is None:
             raise RunFailed("the units of gradients and Hessians are not settled")
-        rules, bins = state.rules, state.bins
-        worth = np.repeat(np.ldexp(1.0, state.units), rules.parallel, axis=0)
+        rules, bins, worth = state.rules, state.bins, _worth(state.units, state.rules.parallel)
         sums = _sums(gathered.sum(), state.counting.apart)
         first = state.growing is None
         told = state.grown if first else state.after
@@ -366,8 +365,7 @@ class ExactBoosting:
         if state.bins is None or state.units is None:
             raise RunFailed("the units of gradients and Hessians are not settled")
         rules = state.rules
-        worth = np.repeat(np.ldexp(1.0, state.units), rules.parallel, axis=0)
-        return growing.finished(grown, worth, state.bins, rules)
+        return growing.finished(grown, _worth(state.units, rules.parallel), state.bins, rules)
 
     def _filled(self, state: State, gathered: Gathered, grown: Growing, leaves: Leaves) -> State:
         """With what was counted of the residuals; or with the trees of the round, where all leaves are known."""
@@ -476,6 +474,12 @@ def _sums(arrays: Mapping[str, Array], apart: Array | None) -> Sums:
     return Sums.of(np.asarray(arrays["histograms"]), own, apart)
 
 
+def _worth(units: Units, trees: int) -> Array:
+    """(outputs x trees, 2) float64: what a unit of the gradient and of the Hessian is worth in each tree."""
+    worth = np.ldexp(1.0, units)
+    return worth if trees == 1 else np.repeat(worth, trees, axis=0)
+
+
 def _odd(state: State) -> list[str]:
     """What people should hear of before the first tree and after the last one: of rows that are drawn in lumps, and of
     trees that are not those of all rows."""
@@ -519,16 +523,20 @@ def _nothing() -> Splits:
 
 def _stamp(*parts: Any) -> str:
     """A name for what these make together."""
-    found = hashlib.sha256()
+    said = list[bytes]()
     for part in parts:
         if isinstance(part, str):
-            found.update(part.encode())
+            said.append(part.encode())
             continue
-        values = [getattr(part, f.name) for f in fields(part)] if not isinstance(part, np.ndarray) else [part]
-        for value in values:
-            found.update(f"{_name(value.dtype)}{value.shape}".encode())
-            found.update(np.ascontiguousarray(value).tobytes())
-    return found.hexdigest()
+        kind: Any = type(part)
+        for value in (part,) if kind is np.ndarray else [getattr(part, name) for name in _names(kind)]:
+            said += (f"{_name(value.dtype)}{value.shape}".encode(), value.tobytes())
+    return hashlib.sha256(b"".join(said)).hexdigest()
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 _name = cache(str)  # of a dtype: numpy puts it together anew each time, which takes longer than to hash a small array

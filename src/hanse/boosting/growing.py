@@ -185,14 +185,15 @@ def grown(growing: Growing, sums: Sums, scales: Array, bins: Binning, rules: Rul
     """
     nodes, built, penalty = growing.nodes, growing.built.astype(np.int64), rules.penalty
     begins = built[0] < len(scales)  # with the roots; later each has a sibling, which stands beside it
-    side = np.zeros(len(built), np.int64) if begins else (built - len(scales)) & 1
-    fresh = built if begins else np.stack([built - side, built - side + 1], axis=1).reshape(-1)
-    places = side + np.arange(len(built)) * (1 if begins else 2)
-    let_go = nodes.above[built[:0] if begins else built]
-    above = np.searchsorted(growing.held, let_go)
-    parents = np.ones(len(fresh), bool)  # that they may become
-    if rules.shape.max_depth:
-        parents = nodes.depth[fresh] + 1 < rules.shape.max_depth
+    fresh, places, let_go = built, np.arange(len(built)), built[:0]
+    if not begins:
+        side = (built - len(scales)) & 1
+        fresh, places = np.repeat(built - side, 2), 2 * places + side
+        fresh[1::2] += 1
+        let_go = nodes.above[built]
+    above = growing.held.searchsorted(let_go)
+    deepest = rules.shape.max_depth
+    parents = nodes.depth[fresh] < deepest - 1 if deepest else np.ones(len(fresh), bool)  # that they may become
     worth = scales[nodes.group[fresh]]
     quick = rules.constraints.monotone is None and loops(len(fresh), bins, penalty)
     if quick and len(bins.count) and not bins.categories.any():
@@ -317,14 +318,14 @@ def _known(
 
 def _opened(nodes: TreeNodes, scales: Array, rules: Rules) -> tuple[TreeNodes, Array, Array]:
     """With the nodes opened that the policy may come to next; these, and which of their children are summed up."""
-    none = np.zeros(0, np.int64)
-    opened, built, deepest = none, none, rules.shape.max_depth
+    opened = built = np.zeros(0, np.int64)
+    deepest = rules.shape.max_depth
     while not len(built):
         at = _policy(nodes, len(scales), rules.shape)[1]
         if not len(at):
             break
         nodes = _with_children(nodes, at, scales, rules)
-        opened = np.concatenate([opened, at])
+        opened = np.concatenate([opened, at]) if len(opened) else at
         deeper = at[nodes.depth[at] + 1 < deepest] if deepest else at
         left = nodes.left[deeper]
         built = left + (nodes.hessian[left] > nodes.hessian[left + 1])  # the smaller one
@@ -386,8 +387,8 @@ def _policy(nodes: TreeNodes, trees: int, shape: Shape) -> tuple[Array, Array]:
     """The splits that trees take, as far as they are known; and the nodes that have to be opened to know more, of which
     as many as they may take. Both rise."""
     if shape.grow_policy == "depthwise" and not shape.max_leaves:  # all that there are
-        useful, opened = nodes.gain > 0, nodes.left != LEAF
-        return np.flatnonzero(useful & opened), np.flatnonzero(useful & ~opened)
+        useful, ends = nodes.gain > 0, nodes.left == LEAF
+        return (useful > ends).nonzero()[0], (useful & ends).nonzero()[0]
     taken, unknown = list[int](), list[int]()
     for tree in range(trees):
         for all_of, own in zip((taken, unknown), _chosen(nodes, tree, shape), strict=True):

@@ -7,6 +7,8 @@ each column are the same.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from hanse.boosting.compiled import at_first, compiled, worthwhile
@@ -31,34 +33,39 @@ def fault(sums: Sums, rows: Array, starts: Array, largest: tuple[int, int], full
         largest: that |g| and h of a row can be.
         fullest: most rows of a bin, and of one of those that are told apart.
     """
-    full = (fullest[not sums.one], fullest[1])  # two numbers a bin hold the sums of any
-    room = np.array([[min(rows_of, (1 << 62) // one) for rows_of in full] for one in largest])
-    most = np.minimum.outer(rows, room) * np.array(largest)[:, None]
+    room, units = _room(largest, (fullest[not sums.one], fullest[1]))  # two numbers a bin hold the sums of any
+    most = np.minimum(rows[:, None, None], room)
+    most *= units
     if sums.bins.size and worthwhile():
         return _SAID[_looked(sums.bins, sums.own, sums.apart, starts, most)]
     return _SAID[_looked_at(sums, starts, most)]
 
 
+@lru_cache(8)  # all sites have the same
+def _room(largest: tuple[int, int], fullest: tuple[int, int]) -> tuple[Array, Array]:
+    """(2, 2) how many rows of a bin have sums in 64 bits, and (2, 1) how large a number of one can be."""
+    room = [[min(rows, (1 << 62) // one) for rows in fullest] for one in largest]
+    return np.array(room), np.array(largest)[:, None]
+
+
 def _looked_at(sums: Sums, starts: Array, most: Array) -> int:
     """The first thing that is wrong. ``most``: (nodes, 2, 2) of gradients and Hessians, how large a sum of a bin can
     be, and one that is told apart."""
-    every, own = sums.unpacked(), sums.own
-    others = every
-    if len(sums.apart):
-        others = every.copy()
-        others[:, sums.apart] = 0
+    every, own = sums.unpacked(), [sums.own] if len(sums.apart) else []
     totals = np.add.reduceat(every, starts[:-1], axis=1)
-    uneven = (totals != totals[:, :1]).any(axis=(0, 1))
-    large, below = np.zeros((2, 2), bool), [False, False]
-    for k, some in enumerate((others, own)):
-        least, room = some.min(axis=1, initial=0), most[:, :, k]
-        large[k] = ((some.max(axis=1, initial=0) > room) | (least < -room)).any(axis=0)
-        below[k] = bool((least[:, 1] < 0).any())
+    uneven = (totals != totals[:, :1]).any(axis=(0, 1)).tolist()
+    if own:
+        every[:, sums.apart] = 0
+    large, below = list[list[bool]](), list[bool]()
+    for some, room in zip((every, *own), most.transpose(2, 0, 1), strict=False):
+        least = some.min(axis=1, initial=0)
+        large.append(((some.max(axis=1, initial=0) > room) | (least < -room)).any(axis=0).tolist())
+        below.append(bool((least[:, 1] < 0).any()))
     for i in (1, 0):  # a Hessian below 0 takes from the gradient, where both are one number
-        for k in (0, 1):
-            if large[k, i]:
+        for too_large, negative in zip(large, below, strict=True):
+            if too_large[i]:
                 return _LARGE
-            if i == 1 and below[k]:
+            if i == 1 and negative:
                 return _BELOW
         if uneven[i]:
             return _UNEVEN
