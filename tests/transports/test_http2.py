@@ -294,6 +294,25 @@ def test_room_is_given_back_as_bytes_are_taken() -> None:
             server.hears(frame(DATA, 0, 1, bytes(WINDOW // 8)))
 
 
+def test_much_room_is_given_back_with_what_is_said_next() -> None:
+    server = opened()
+    del server.out[:]
+    for _ in range(20):
+        server.hears(frame(DATA, 0, 1, bytes(WINDOW // 3)))
+        server.session.taken(WINDOW // 3)
+        assert not server.out
+        server.send(b"next")
+        back = struct.pack(">L", WINDOW // 3)
+        assert server.out == frame(WINDOW_UPDATE, 0, 0, back) + frame(WINDOW_UPDATE, 0, 1, back) + frame(
+            DATA, 0, 1, b"next"
+        )
+        del server.out[:]
+    server.hears(frame(DATA, 0, 1, bytes(WINDOW // 8)))
+    server.session.taken(WINDOW // 8)
+    server.send(b"next")
+    assert server.out == frame(DATA, 0, 1, b"next")
+
+
 # ------------------------------------------------------------ the library's server, our client
 
 

@@ -302,7 +302,7 @@ def block(arrays: Mapping[str, Array], name: str, start: int, stop: int) -> Arra
 def stretches(arrays: Mapping[str, Array], layout: Layout, chunk: int, begin: int = 0) -> Iterator[memoryview]:
     """The payload from its byte ``begin`` on, in the order of its bytes, at most ``chunk`` at a time and never across
     two arrays of memory; only an array that does not lie as it travels is copied."""
-    if isinstance(arrays, Buffered):
+    if type(arrays) is Buffered:
         for start in range(begin, layout.nbytes, chunk):
             yield arrays.raw(start, min(chunk, layout.nbytes - start))
         return
@@ -317,6 +317,6 @@ def stretches(arrays: Mapping[str, Array], layout: Layout, chunk: int, begin: in
 
 def flat(arrays: Mapping[str, Array], layout: Layout) -> bytes | memoryview:
     """All of the payload as one piece, for one that is small."""
-    if isinstance(arrays, Buffered):
+    if type(arrays) is Buffered:
         return arrays._buffer.read(0, layout.nbytes)
     return b"".join(stretches(arrays, layout, max(1, layout.nbytes)))

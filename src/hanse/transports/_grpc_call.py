@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
-from hanse.transports._http2 import CALM, CANCEL, FRAME_HEAD, NO_ERROR, PROTOCOL, Broken, Fields, Session
+from hanse.transports._http2 import CALM, CANCEL, NO_ERROR, PROTOCOL, Broken, Fields, Session
 
 log = logging.getLogger(__name__)
 
@@ -154,8 +154,8 @@ class Call(asyncio.BufferedProtocol):
                 if self._open <= len(self._head) and self._rest:
                     self._open = 0
                     return False  # the peer has no room
-                first, self._head = session.body(self._open) + self._head, b""
-                self._open -= len(first) - FRAME_HEAD
+                first, head, self._head = session.body(self._open) + self._head, self._head, b""
+                self._open -= len(head)
                 first, self._before = self._before + first, b""
             piece = self._rest[: min(self._open, _SLICE)]
             self._rest = self._rest[len(piece) :]

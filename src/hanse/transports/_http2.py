@@ -22,7 +22,6 @@ Fields = Sequence[tuple[str, str]]
 _DATA, _HEADERS, _PRIORITY, _RESET, _SETTINGS, _PROMISE, _PING, _GOAWAY, _WINDOW, _CONTINUATION = range(10)
 _END_STREAM, _ACK, _END_HEADERS, _PADDED, _WITH_PRIORITY = 1, 1, 4, 8, 32
 _HEAD = struct.Struct(">BHBBL")  # length (high, low), type, flags, stream
-FRAME_HEAD = _HEAD.size
 _SETTING, _NUMBER, _TWO = struct.Struct(">HL"), struct.Struct(">L"), struct.Struct(">LL")
 _TABLE, _PUSH, _STREAMS, _INITIAL, _LARGEST, _LIST = range(1, 7)  # settings
 _FIRST_WINDOW, _MOST = 65_535, (1 << 31) - 1
@@ -113,20 +112,25 @@ class Session:
         return min(self._room, self._room_all)
 
     def body(self, nbytes: int) -> bytes:
-        """What stands before the next ``nbytes`` of the body, at most ``room`` and ``largest``."""
+        """What stands before the next ``nbytes`` of the body, at most ``room`` and ``largest``. Much of its window that
+        the peer is to get back leaves with them: alone, it would cost a write, and wake the peer."""
         self._room -= nbytes
         self._room_all -= nbytes
         self._idle -= nbytes >> 10  # who gets much has much to say of windows
-        return _HEAD.pack(nbytes >> 16, nbytes & 0xFFFF, _DATA, 0, self.stream)
+        head = _HEAD.pack(nbytes >> 16, nbytes & 0xFFFF, _DATA, 0, self.stream)
+        return self._back() + head if 4 * self._owed >= WINDOW else head
 
     def taken(self, nbytes: int) -> None:
         """So many bytes of the body need no room here any more: the peer may send as many, now or soon."""
         self._owed += nbytes
         if 2 * self._owed >= WINDOW:
-            owed = _NUMBER.pack(self._owed)
-            self._credit += self._owed
-            self._owed = 0
-            self._write(frame(_WINDOW, 0, 0, owed) + frame(_WINDOW, 0, self.stream, owed))
+            self._write(self._back())
+
+    def _back(self) -> bytes:
+        owed = _NUMBER.pack(self._owed)
+        self._credit += self._owed
+        self._owed = 0
+        return frame(_WINDOW, 0, 0, owed) + frame(_WINDOW, 0, self.stream, owed)
 
     def ping(self) -> None:
         """Asks for a sign of life."""
