@@ -93,7 +93,7 @@ def decode(kind: type[T], record: Record) -> T:
         WireError: a field is missing or unknown, or of another type or shape; names its path.
     """
     arrays, wanted = record.arrays, cast(Any, kind)
-    names = arrays.layout.places if isinstance(arrays, Placed) else arrays
+    names = arrays if type(arrays) is dict or not isinstance(arrays, Placed) else arrays.layout.places
     source = _Source(arrays, names, set(), {})
     try:
         found: T = _coder(wanted).decode(record.data, "", source)

@@ -89,8 +89,8 @@ class Memories:
             self._checkpoints.pop()
         if checkpoint:
             self._checkpoints.append(step)
-        del self._checkpoints[:-KEPT_CHECKPOINTS]
-        if len(self._checkpoints) == KEPT_CHECKPOINTS and len(self._kept) > 1:
+            del self._checkpoints[:-KEPT_CHECKPOINTS]
+        if checkpoint and len(self._checkpoints) == KEPT_CHECKPOINTS and len(self._kept) > 1:
             # the oldest that a run may come back to starts from the memory after this step
             begun = itertools.takewhile(lambda other: other[0] <= self._checkpoints[0], self._kept)
             oldest = max(begun, default=None)

@@ -301,7 +301,8 @@ class Worker:
         finally:
             for fd in fresh:
                 os.close(fd)
-        sizes[op] = max(sizes.get(op, 0), message.body.nbytes)  # some grow from ask to ask and begin anew, as trees do
+        if (nbytes := message.body.nbytes) > sizes.get(op, 0):
+            sizes[op] = nbytes  # some grow from ask to ask and begin anew, as trees do
         spent = loads(message.id) if message.id and self._seen is None else {}  # a caged one may say anything
         return Worked(message.body, packet.rows if packet.rows >= 0 else None, spent)
 
