@@ -39,7 +39,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar, Union, cast, get_
 import numpy as np
 
 from hanse.errors import WireError
-from hanse.messages import Array, Json, Placed, Record
+from hanse.messages import Array, Buffered, Json, Record
 
 T = TypeVar("T")
 _KEPT_PATHS = 16  # at which a dataclass stands in others
@@ -93,12 +93,13 @@ def decode(kind: type[T], record: Record) -> T:
         WireError: a field is missing or unknown, or of another type or shape; names its path.
     """
     arrays, wanted = record.arrays, cast(Any, kind)
-    names = arrays if type(arrays) is dict or not isinstance(arrays, Placed) else arrays.layout.places
-    source = _Source(arrays, names, set(), {})
+    if type(arrays) is Buffered:  # each of them is wanted
+        arrays = arrays.every()
+    source = _Source(arrays, set(), {})
     try:
         found: T = _coder(wanted).decode(record.data, "", source)
-        if len(source.used) != len(record.arrays):
-            raise _Wrong(min(set(record.arrays) - source.used), "not known", "no array of this name")
+        if len(source.used) != len(arrays):
+            raise _Wrong(min(set(arrays) - source.used), "not known", "no array of this name")
     except _Wrong as wrong:
         raise WireError(wrong.told(kind)) from None
     return found
@@ -121,16 +122,14 @@ class _Wrong(Exception):
 
 @dataclass(slots=True)
 class _Source:
-    """The arrays that a value is read from, what has their ``names``, which of them were read, and the lengths of named
-    dimensions."""
+    """The arrays that a value is read from, which of them were, and the lengths of named dimensions."""
 
     arrays: Mapping[str, Array]
-    names: Mapping[str, object]
     used: set[str]
     lengths: dict[str, int]
 
     def under(self, path: str) -> list[str]:
-        return [n for n in self.names if n.startswith(f"{path}.")]
+        return [n for n in self.arrays if n.startswith(f"{path}.")]
 
 
 class _Coder(Protocol):
@@ -263,7 +262,7 @@ class _Maybe:
         return None if value is None else self.inner.encode(value, path, arrays)
 
     def decode(self, data: Json, path: str, source: _Source) -> Any:
-        absent = path not in source.names if self.arrays_only else data is None
+        absent = path not in source.arrays if self.arrays_only else data is None
         return None if absent else self.inner.decode(data, path, source)
 
 
@@ -384,13 +383,13 @@ class _Dataclass:
         if not self._in_json.issuperset(given):
             unknown = min(name for name in given if name not in self._in_json)
             raise _Wrong(_joined(path, unknown), "not known", f"one of {', '.join(self._fields)}")
-        found, names = {}, source.names
+        found, arrays = {}, source.arrays
         if path:  # names of dimensions are each dataclass's own
-            source = _Source(source.arrays, names, source.used, {})
-        for name, maybe, here in self._places(path):
+            source = _Source(arrays, source.used, {})
+        for name, maybe, here in self._below.get(path) or self._places(path):
             coder = maybe.inner if type(maybe) is _Maybe else maybe  # whose None is seen here
             if coder.arrays_only:
-                if here in names:
+                if here in arrays:
                     found[name] = coder.decode(None, here, source)
                 elif name in self._needed or (name in self._under and source.under(here)):
                     found[name] = maybe.decode(None, here, source)

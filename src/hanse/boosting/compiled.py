@@ -154,6 +154,11 @@ def at_once(tasks: Iterable[Callable[[], Any]], several: bool = True) -> None:
     more; what was not begun by then is left out.
     """
     left = list(tasks)[::-1]
+    if len(left) == 1:
+        left.pop()()
+        if several and _alone.left > 0:  # several threads of a process may count
+            _alone.left -= 1
+        return
 
     def work() -> int:
         done = 0
@@ -172,7 +177,7 @@ def at_once(tasks: Iterable[Callable[[], Any]], several: bool = True) -> None:
 
     others = min(threads(), len(left)) - 1 if several else 0
     if others < 1:
-        if several and _alone.left > 0:  # several threads of a process may count
+        if several and _alone.left > 0:
             _alone.left -= 1
         work()
         return

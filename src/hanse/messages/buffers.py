@@ -245,12 +245,20 @@ class Buffered(Placed):
         return self._buffer
 
     def __getitem__(self, name: str) -> Array:
-        place, buffer = self.layout.places[name], self._buffer
-        if type(buffer) is Memory:
-            whole = np.frombuffer(buffer._view, place.dtype, place.size, place.offset)
-        else:
-            whole = np.frombuffer(buffer.read(place.offset, place.nbytes), place.dtype)
+        place = self.layout.places[name]
+        whole = np.frombuffer(self._buffer.read(place.offset, place.nbytes), place.dtype)
         return whole if len(place.shape) == 1 else whole.reshape(place.shape)
+
+    def every(self) -> dict[str, Array]:
+        """All of them, for who looks at each anyway."""
+        buffer = self._buffer
+        if type(buffer) is not Memory:
+            return {name: self[name] for name in self.layout.places}
+        found, view = {}, buffer._view
+        for name, place in self.layout.places.items():
+            flat = np.frombuffer(view, place.dtype, place.size, place.offset)
+            found[name] = flat if len(place.shape) == 1 else flat.reshape(place.shape)
+        return found
 
     def block(self, name: str, start: int, stop: int) -> Array:
         """Elements ``start:stop`` of the flattened array, without reading the rest."""

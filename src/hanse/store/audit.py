@@ -267,11 +267,11 @@ class AuditLog:
             window *= 4
 
     def _write(self, actor: str, action: str, subject: str, detail: _Detail) -> Entry:
-        seq, previous, now = self._seq + 1, self._hash, self._now()
+        seq, previous, now, (plain, said) = self._seq + 1, self._hash, self._now(), detail
         # As line_of has it. A gate waits for each line, with caches that others have filled, so what counts is how much
         # different code runs for it
         text = (
-            f'{{"action":{quoted(action)},"actor":{quoted(actor)},"detail":{detail.text},'
+            f'{{"action":{quoted(action)},"actor":{quoted(actor)},"detail":{said},'
             f'"previous":"{previous}","seq":{seq},"subject":{quoted(subject)},"time":"{now}"'
         )
         hashed = _SHA256.copy()
@@ -284,7 +284,7 @@ class AuditLog:
             said = f"only {done} of {len(line)} bytes fitted into the audit log; is the disk full?"
             raise OSError(errno.ENOSPC, said, str(self.path))
         self._end, self._seq, self._hash = self._end + done, seq, digest
-        return Entry(seq, now, actor, action, subject, detail.plain, previous, digest)
+        return Entry(seq, now, actor, action, subject, plain, previous, digest)
 
     def _now(self) -> str:
         """The time, as ``isoformat`` has it, of which all but the seconds is written once a minute."""
@@ -406,26 +406,23 @@ class AuditLog:
                 yield line.removesuffix(b"\n"), line.endswith(b"\n")
 
 
-class _Detail(NamedTuple):
-    """As it will be read back, so that the hash fits later (keys are text, tuples are lists), and as it is written."""
-
-    plain: dict[str, Json]
-    text: str
+_Detail = tuple[dict[str, Json], str]
 
 
 def _written(detail: Mapping[str, Json] | None) -> _Detail:
+    """As it will be read back, so that the hash fits later (keys are text, tuples are lists), and as it is written."""
     if not detail:
-        return _Detail({}, "{}")
+        return {}, "{}"
     try:
         text = flat(detail)
     except (TypeError, ValueError):  # names that are no text; a number that JSON does not have
         text = None
     if text is not None:
-        return _Detail(dict(detail), text)
+        return dict(detail), text
     try:
         plain = json.loads(json.dumps(dict(detail), allow_nan=False))
         assert isinstance(plain, dict)
-        return _Detail(plain, _canonical(plain))
+        return plain, _canonical(plain)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"the detail of an audit entry must be JSON: {error}") from None
 
