@@ -132,9 +132,10 @@ def align(
     kinds = _canonical(schemas)
     for target in targets:
         if lacking := sorted(node for node, columns in kinds.items() if target not in columns):
-            raise ConfigError(f"the target column {target!r} is missing at {', '.join(lacking)}")
+            raise ConfigError(f"the target column {target!r} is missing at {', '.join(lacking)}{_meant(target, kinds)}")
     if lacking := sorted(node for node, columns in kinds.items() if weight is not None and weight not in columns):
-        raise ConfigError(f"the column of weights {weight!r} is missing at {', '.join(lacking)}")
+        hint = _meant(str(weight), kinds)
+        raise ConfigError(f"the column of weights {weight!r} is missing at {', '.join(lacking)}{hint}")
     union, intersection = union_and_intersection(schemas)
     barred = {*targets, *not_features, sample_id, weight}
     warnings = _without(kinds, sample_id) if sample_id is not None else []
@@ -143,7 +144,8 @@ def align(
         wanted = sorted(set(only))
         absent = [n for n in wanted if n not in names]
         if absent:
-            raise ConfigError(f"features not available under {strategy}: {', '.join(absent)}")
+            hints = "".join(_meant(name, kinds) for name in absent if name not in barred)
+            raise ConfigError(f"features not available under {strategy}: {', '.join(absent)}{hints}")
         names = wanted
     settled: dict[str, str] = {}
     for name in list(names):
@@ -167,15 +169,31 @@ def align(
     return Alignment(tuple(names), settled, filled, tuple(warnings))
 
 
+def _meant(name: str, kinds: Schemas) -> str:
+    """What somebody may have meant by a column that sites lack, after a semicolon, or "".
+
+    >>> _meant("diseas", {"ulm": {"age": "numeric", "disease": "categorical"}})
+    "; did you mean 'disease'?"
+    """
+    known = sorted({column for columns in kinds.values() for column in columns})
+    parts = [part.strip() for part in name.split(",")]
+    if len(parts) > 1 and set(parts) <= set(known):
+        return "; it names several columns, which only a model of times until an event takes (cox_regression)"
+    if name in known:
+        having = sorted(node for node, columns in kinds.items() if name in columns)
+        return f"; {name!r} is at {', '.join(having)} alone"
+    import difflib
+
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
 def _without(kinds: Schemas, sample_id: str) -> list[str]:
     """A sentence where some sites lack the column that names the rows. Raises ``ConfigError`` where all do."""
     lacking = sorted(node for node, columns in kinds.items() if sample_id not in columns)
     if len(lacking) == len(kinds):
-        import difflib
-
-        close = difflib.get_close_matches(sample_id, sorted({c for columns in kinds.values() for c in columns}), 1)
-        hint = f"did you mean {close[0]!r}?" if close else "set it to null where no column names the rows"
-        raise ConfigError(f"no site has the column {sample_id!r} that sample_id_column names; {hint}")
+        hint = _meant(sample_id, kinds) or "; set it to null where no column names the rows"
+        raise ConfigError(f"no site has the column {sample_id!r} that sample_id_column names{hint}")
     if not lacking:
         return []
     return [

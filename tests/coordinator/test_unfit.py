@@ -23,6 +23,20 @@ TABLE = Table.of(
 )
 
 
+def test_tags_that_nobody_has_are_said_beside_those_that_there_are(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            f.people("a")
+            await f.node("a", {"visits": TABLE}, tags={"visits": ["heart", "2024"]})
+            answer = await f.call(
+                "sci", "POST", START, {"tags": ["hert"], "model_name": "xgboost", "target_column": "ill"}
+            )
+            assert answer.status_code == 409, answer.text
+            assert "the tags of their datasets are 2024, heart" in answer.text
+
+    asyncio.run(body())
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
@@ -30,7 +44,10 @@ TABLE = Table.of(
         ({"model_name": "logistic_regression", "model_options": {"C": -1}}, "C of logistic_regression is -1"),
         ({"model_name": "logistic_regression", "sample_id_column": "patient"}, "patient"),
         ({"model_name": "linear_regression", "task_type": "regression", "target_column": "town"}, "town"),
-        ({"model_name": "logistic_regression", "target_column": "il"}, "the target column 'il' is missing at a"),
+        (
+            {"model_name": "logistic_regression", "target_column": "il"},
+            "the target column 'il' is missing at a; did you mean 'ill'?",
+        ),
         ({"model_name": "logistic_regression", "selection": "perfection"}, "perfection"),
     ],
 )

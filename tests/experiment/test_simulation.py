@@ -284,6 +284,12 @@ def test_short_names_and_wrong_names() -> None:
         federation.experiment(model="no such model", target="disease").propose()
     with pytest.raises(ConfigError, match="the target column 'y' is missing at a"):
         federation.experiment(model="logistic_regression", federated_strategy="fedavg", target="y").run(progress=False)
+    for features, says in ((["xx"], "under intersection: xx; did you mean 'x'"), (["only"], "'only' is at b alone")):
+        uneven = hanse.simulate({"a": {"x": [1, 2], "y": [1, 0]}, "b": {"x": [1, 2], "y": [1, 0], "only": [1, 2]}})
+        with pytest.raises(ConfigError, match=says):
+            uneven.experiment("logistic_regression", target="y", features=features).propose()
+    with pytest.raises(ConfigError, match="only a model of times until an event"):
+        uneven.experiment("logistic_regression", target="x, y").propose()
     with pytest.raises(ConfigError, match="there is no site z"):
         federation.experiment(expected_client_ids=["z"], target="disease").propose()
 
@@ -292,8 +298,8 @@ def test_short_names_and_wrong_names() -> None:
     ("data", "wrong"),
     [
         ({}, "sites is empty"),
-        ([], "sites is empty"),
-        (None, "sites is empty"),
+        ([], "sites is list; expected a mapping"),
+        (None, "sites is NoneType; expected a mapping"),
         ({"a": {"x": [1, 2], "y": [1]}}, "unequal length"),
         ({"a": {"x": [1], " x": [2]}}, "the same name"),
         ({"a": {"x": [[1, 2]]}}, "one value per row"),

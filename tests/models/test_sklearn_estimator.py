@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Perceptron, Ridge, SGDClassifier, SGDRegressor
 from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "algorithms"))
 from drive import Drive, same, shares, toy  # noqa: E402
@@ -263,6 +265,8 @@ def test_an_estimator_itself_is_a_plan() -> None:
         assert np.abs(other.run(progress=False).model().coef_).max() < 0.5
         with pytest.raises(ConfigError, match="random_state of SGDClassifier is no plain value"):
             federation.experiment("sklearn_estimator", plan=SGDClassifier(random_state=np.random.RandomState(0)))
+        with pytest.raises(ConfigError, match="a pipeline is no training plan.*give its last step alone"):
+            federation.experiment("sklearn_estimator", plan=make_pipeline(StandardScaler(), SGDClassifier()))
     assert "SGDClassifier(**{**{'alpha': 0.02, 'random_state': 4}, **options})" in result.plan
     raw = sites(1)["site0"]
     X = result.predictor().design({name: raw[name] for name in "abc"})

@@ -107,7 +107,9 @@ def choose_datasets(config: RunConfig, nodes: Mapping[str, Node]) -> dict[str, D
             raise ConfigError(f"node {id} has no dataset {wanted}; its owner adds one with: hanse node dataset add")
     if not found:
         wanted = f"with the tags {', '.join(config.tags)}" if config.tags else "registered"
-        raise Conflict(f"no node has a dataset {wanted}; there are {len(nodes)} nodes")
+        carried = sorted({str(tag) for node in nodes.values() for d in node.datasets for tag in d.get("tags") or ()})
+        there = f"; the tags of their datasets are {', '.join(carried[:20])}" if config.tags and carried else ""
+        raise Conflict(f"no node has a dataset {wanted}; there are {len(nodes)} nodes{there}")
     return found
 
 

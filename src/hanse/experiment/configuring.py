@@ -100,6 +100,16 @@ def plan_of(given: Any) -> Any:
             return {"name": path.stem, "source": path.read_text(encoding="utf-8")}
         except OSError as error:
             raise ConfigError(f"the training plan {path} cannot be read: {error.strerror}") from None
+    if type(given).__name__ == "Pipeline" and hasattr(given, "steps"):
+        raise ConfigError(
+            "a pipeline is no training plan: columns are scaled, and categories and missing values coded, as all sites "
+            "agree on; give its last step alone as the plan, or write the plan's text, with build(task, options)"
+        )
+    if hasattr(given, "parameters") and hasattr(given, "forward"):
+        raise ConfigError(
+            f"{type(given).__name__} is a module; the owners read the code that makes it: give the path of a .py file, "
+            "or a function that imports what it uses, with build(task, options), which returns the module"
+        )
     if type(given).__module__.startswith("sklearn.") and hasattr(given, "get_params"):
         return _of_estimator(given)
     if inspect.ismodule(given) or inspect.isfunction(given):

@@ -101,7 +101,12 @@ def simulate(
     bonn  online         1     1
     ulm   online         1     2
     """
-    if not isinstance(sites, Mapping) or not sites:
+    if not isinstance(sites, Mapping):
+        raise ConfigError(
+            f"sites is {type(sites).__name__}; expected a mapping from each site's name to its rows, as "
+            '{"ulm": rows, "bonn": rows}; hanse.virtual_sites makes sites of one table'
+        )
+    if not sites:
         raise ConfigError("sites is empty; expected a mapping from each site's name to its rows")
     if wire not in ("references", "exact"):
         raise ConfigError(f"wire is {wire!r}; expected references or exact")
