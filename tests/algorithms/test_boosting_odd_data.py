@@ -13,6 +13,7 @@ from drive import Drive, shares
 from test_boosting import OPTIONS, design, model, settings, table_of
 
 import hanse
+from hanse.learning.rows import Described
 from hanse.registry import find
 from hanse.table import Column, ColumnKind, Table
 
@@ -142,3 +143,23 @@ def test_a_release_that_misreads_names_of_categories_is_warned_of(
         warnings.simplefilter("always")
         find("models", "xgboost").native(result.run())
     assert ["misreads categories" in str(one.message) for one in said] == [True] * warned
+
+
+def test_of_many_columns_not_all_are_looked_at_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To grow two trees of 10,000 columns took minutes at each site, before the first of them."""
+    looks, inner = 0, Described.numeric.fget  # type: ignore[attr-defined]
+
+    def seen(column: Described) -> bool:
+        nonlocal looks
+        looks += 1
+        return bool(inner(column))
+
+    monkeypatch.setattr(Described, "numeric", property(seen))
+    found, rng = dict[int, int](), np.random.default_rng(2)
+    for columns in (20, 60):
+        values: dict[str, Any] = {f"c{i}": rng.normal(size=60) for i in range(columns)}
+        table = Table.of({**values, "y": rng.choice(["a", "b"], 60).tolist()})
+        looks = 0
+        Drive(shares(table, 30, 30), **settings("binary", num_rounds=1)).run()
+        found[columns] = looks
+    assert found[60] <= 4 * found[20]

@@ -53,11 +53,12 @@ class Observed:
         """(n,) the training rows in each column of the design matrix that is ``wanted`` (f,) bool; of the others none,
         and they are not looked at."""
         of, agreed, nothing = self.targets, preparation.Agreed.of(self.prepared), np.zeros(0)
-        rows, place = of.standing, 0
+        rows, place, number = of.standing, 0, -1
         for entry in agreed.columns:
+            number += entry.numeric
             here = range(place, place := place + len(preparation.feature_names([entry], agreed.needs)))
             if not wanted[here.start : here.stop].any():
                 yield from [nothing] * len(here)
                 continue
-            for part in preparation.design_columns(self.site.table, self.prepared, rows, entry.name):
+            for part in preparation.design_column(self.site.table, self.prepared, entry, number, rows):
                 yield from part.T

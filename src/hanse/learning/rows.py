@@ -159,42 +159,47 @@ def design(table: Table, prepared: Record) -> Array:
     return np.concatenate(list(design_columns(table, prepared)), axis=1, dtype=np.float64)
 
 
-def design_columns(
-    table: Table, prepared: Record, rows: Array | None = None, only: str | None = None
-) -> Iterator[Array]:
+def design_columns(table: Table, prepared: Record, rows: Array | None = None) -> Iterator[Array]:
     """The :func:`design` matrix of numbers, (n, k) float64 of one column of the table after the other, so that not all
     of them are in memory at once.
 
     Args:
         rows: these alone, by position; None: all.
-        only: what is made of this column of the table; None: of all.
     """
-    needs, place = prepared.data["needs"], -1
-    standardise = needs == STANDARDISED
+    place = -1
     for entry in Agreed.of(prepared).columns:
         place += entry.numeric
-        if only not in (None, entry.name):
-            continue
-        column = _column(table, entry)
-        column = column if rows is None else column.take(rows)
-        if column.kind is ColumnKind.CATEGORICAL:
-            if needs == CODED:
-                codes = _codes(column, entry.categories)
-                yield np.where(codes < 0, np.nan, codes)[:, None]
-            else:
-                yield _one_hot(column, entry.categories, standardise)
-        elif not standardise:
-            yield _float32_or_missing(column.values)[:, None]
+        yield from design_column(table, prepared, entry, place, rows)
+
+
+def design_column(
+    table: Table, prepared: Record, entry: Described, place: int, rows: Array | None = None
+) -> Iterator[Array]:
+    """The same of one column of the table.
+
+    Args:
+        place: how many columns of numbers stand before it.
+    """
+    needs = prepared.data["needs"]
+    column = _column(table, entry)
+    column = column if rows is None else column.take(rows)
+    if column.kind is ColumnKind.CATEGORICAL:
+        if needs == CODED:
+            codes = _codes(column, entry.categories)
+            yield np.where(codes < 0, np.nan, codes)[:, None]
         else:
-            mean, scale = prepared.arrays["mean"][place], prepared.arrays["scale"][place]
-            missing = ~np.isfinite(column.values)
-            values = np.where(missing, mean, column.values)
-            if entry.kind is not ColumnKind.BOOLEAN:
-                values = (values - mean) / scale
-            yield values[:, None]
-            if entry.missing:
-                yield missing[:, None]
-        del column  # before the next one is read
+            yield _one_hot(column, entry.categories, needs == STANDARDISED)
+    elif needs != STANDARDISED:
+        yield _float32_or_missing(column.values)[:, None]
+    else:
+        mean, scale = prepared.arrays["mean"][place], prepared.arrays["scale"][place]
+        missing = ~np.isfinite(column.values)
+        values = np.where(missing, mean, column.values)
+        if entry.kind is not ColumnKind.BOOLEAN:
+            values = (values - mean) / scale
+        yield values[:, None]
+        if entry.missing:
+            yield missing[:, None]
 
 
 def _float32_or_missing(values: Array) -> Array:
