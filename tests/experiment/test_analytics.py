@@ -327,6 +327,22 @@ def test_what_sites_keep_back_says_how_totals_would_tell_it() -> None:
     assert not any("statistics_minimum" in n for n in totals.analytics().ask("histogram", ["mpg"], {"bins": 40}).notes)
 
 
+def test_totals_are_asked_for_at_once_where_they_were_the_answer_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command of the command line left a rejected run beside the one that answered."""
+    sites = {name: cars() for name in ("ulm", "bonn", "kiel")}
+    totals = hanse.simulate(sites, policy={"statistics_minimum": "total"})
+    for asked in (2, 1):
+        assert float((analytics := totals.analytics()).mean(["mpg"])["mpg"]) == pytest.approx(cars()["mpg"].mean())
+        assert analytics.requests == asked
+    monkeypatch.setattr(
+        simulation.Simulation, "latest", lambda *_: "statistics_on_total"
+    )  # their owners think otherwise since
+    for few, asked in ((3, 2), (1, 1)):
+        analytics = hanse.simulate(dict(list(sites.items())[:few])).analytics()
+        assert float(analytics.mean(["mpg"])["mpg"]) == pytest.approx(cars()["mpg"].mean())
+        assert analytics.requests == asked
+
+
 def test_describe() -> None:
     frame = cars(600)
     rows = {row["column"]: row for row in two(frame).analytics().describe()}

@@ -49,6 +49,9 @@ def test_from_connect_to_a_number(tmp_path: Path) -> None:
             assert "jena" in result.failures
             assert float(result.values("mean")["age"]) == pytest.approx(pooled["age"].mean(), rel=1e-12)
             assert float(result.values("std")["disease"]) == pytest.approx(pooled["disease"].std(), rel=1e-12)
+            strategies = ("statistics", "statistics_on_total")
+            assert federation._backend.latest(strategies, ["demo"]) == "statistics"
+            assert federation._backend.latest(strategies, ["other"]) == federation._backend.latest((), ["demo"]) == ""
             two = federation.analytics(nodes=["ulm", "bonn"], by="sex")
             assert two.mean(["age"])["age"] == pytest.approx(pooled.groupby("sex")["age"].mean().to_dict())
             asked = two.requests

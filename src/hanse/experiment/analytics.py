@@ -28,7 +28,7 @@ from typing import Any
 
 from hanse import features, registry
 from hanse.config import RunConfig
-from hanse.errors import ConfigError, Refused, RunFailed
+from hanse.errors import ConfigError, Conflict, Refused, RunFailed
 from hanse.experiment import noisy, table_one_parts
 from hanse.experiment.analytics_result import FAResult, statistic_names
 from hanse.experiment.by_name import ByName, basic, offered, refuse_elsewhere, summaries
@@ -44,6 +44,7 @@ from hanse.privacy.guarantee import LOCAL
 from hanse.queries import LABELS, Item, make_item, parse_filter, plan, statistic
 from hanse.table import ColumnKind
 
+PLAIN, TOTAL = "statistics", "statistics_on_total"  # the two strategies
 AT_NODE = "statistics_minimum: this node keeps its small cells back itself"
 ON_TOTALS = "statistics_minimum: the minimum of this node holds on totals"
 AUTO = "auto"
@@ -99,6 +100,7 @@ class FederatedAnalytics:
     _way: str = field(default="plain", repr=False)  # how sums come together
     _untried: bool = field(default=False, repr=False)  # whether owners may yet agree to secure totals
     _total: bool = field(default=False, repr=False)  # whether the minimum is to hold on the total
+    _guessed: bool = field(default=False, repr=False)  # whether that is taken from the question before
 
     def __post_init__(self) -> None:
         if self.require not in ("any", "all"):
@@ -433,10 +435,12 @@ class FederatedAnalytics:
             options["where"] = [list(part) for part in self.where]
         if per_node:
             options["per_node"] = True
+        if self._untried and items and self.nodes is None and not self.requests:
+            self._as_before()
         config = self._config(options, items)
         refused: dict[str, str] = {}
         while True:
-            run_id = self.backend.propose(config)
+            run_id = self._proposed(config, options, items)
             self.requests += 1
             try:
                 result = wait(self.backend, run_id, config.num_rounds, progress=False)
@@ -466,6 +470,24 @@ class FederatedAnalytics:
         asked = {n: int(d.get("most_rows") or d.get("rows") or 0) for n, d in self._datasets().items()}
         return Fetched.of(result.record, failures, result.run_id, asked)
 
+    def _as_before(self) -> None:
+        """Begins with totals where the last question to the same data was answered so.
+
+        Who asks plainly each time is refused each time, by owners whose minimum holds on totals, and has one more
+        rejected run."""
+        if self.backend.latest((PLAIN, TOTAL), self.tags) == TOTAL:
+            self._untried, self._way, self._total, self._guessed = False, "secure", True, True
+
+    def _proposed(self, config: RunConfig, options: Mapping[str, Json], items: Sequence[Item]) -> str:
+        try:
+            return self.backend.propose(config)
+        except (ConfigError, Conflict):
+            if not self._guessed:
+                raise
+        # these nodes cannot be asked as those were
+        self._untried, self._way, self._total, self._guessed = True, "plain", False, False
+        return self.backend.propose(self._config(options, items))
+
     def _config(
         self, options: Mapping[str, Json], items: Sequence[Item] = (), rest: Sequence[str] | None = None
     ) -> RunConfig:
@@ -479,7 +501,7 @@ class FederatedAnalytics:
         return RunConfig.parse(
             {
                 **seeds,
-                "federated_strategy": "statistics_on_total" if self._total else "statistics",
+                "federated_strategy": TOTAL if self._total else PLAIN,
                 **self._gathered(items, there),
                 "model_options": dict(options),
                 "target_column": self.target if self.target not in columns else "",

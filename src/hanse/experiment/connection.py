@@ -39,6 +39,8 @@ _PAGE = 1000
 _SILENCE_S = 90.0  # the coordinator says something at least every 15 s, be it a comment
 _LONGEST_PAUSE_S = 30.0
 
+_NEWEST = 20  # runs among which the last one that asked the same data is looked for
+
 
 class Connection:
     """The routes that a data scientist (and the command line) uses, as methods.
@@ -164,6 +166,13 @@ class Connection:
     def status(self, run_id: str) -> Mapping[str, Json]:
         raw = self.session(run_id)
         return {k: v for k, v in raw.items() if k not in ("code_preview", "config", "alignment")}
+
+    def latest(self, strategies: Sequence[str], tags: Sequence[str]) -> str:
+        for session in self.sessions("completed", _NEWEST):
+            config = session.get("config") or {}
+            if config.get("federated_strategy") in strategies and list(config.get("tags") or ()) == list(tags):
+                return str(config["federated_strategy"])
+        return ""
 
     def cancel(self, run_id: str) -> None:
         self.act(run_id, "cancel")

@@ -73,6 +73,11 @@ class Backend(Protocol):
         """State, round, reason and consents of a run, now. Raises ``NotFound``."""
         ...
 
+    def latest(self, strategies: Sequence[str], tags: Sequence[str]) -> str:
+        """Which of these strategies the newest completed run over the data with these tags had; "": none of the newest
+        runs had any."""
+        ...
+
     def watch(self, run_id: str, steps: bool = True) -> Iterator[Happening]:
         """Past and coming updates; ends when the run has ended. Waiting costs nothing. Without ``steps`` only of what
         becomes of the run: who shows no step need not ask for it."""

@@ -226,6 +226,10 @@ class Simulation:
     def watch(self, run_id: str, steps: bool = True) -> Iterator[Happening]:
         return self._run(run_id).watch(steps)
 
+    def latest(self, strategies: Sequence[str], tags: Sequence[str]) -> str:
+        asked = [run.config.federated_strategy for run in self.runs.values() if run.state == "completed"]
+        return next((name for name in reversed(asked) if name in strategies), "")
+
     def cancel(self, run_id: str) -> None:
         self._run(run_id).cancel()
 
