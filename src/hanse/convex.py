@@ -123,7 +123,8 @@ class Convex:
     without_end: ClassVar[str] = (
         "no finite fit exists: among rows with some value (or with none) of a feature all have the same outcome, so "
         "its coefficient grows without end and predictions for such rows are as good as certain; coefficients() names "
-        "the terms; set a penalty, join rare categories or leave features out"
+        "the terms (there is none of rows without a category); set a penalty, join rare categories or leave features "
+        "out"
     )
 
     @property

@@ -167,12 +167,17 @@ def test_looking_around_by_commands(real: Living, tmp_path: Path) -> None:
     assert [v["round"] for v in versions] == [0, 1, 2, 3, 3]
     assert versions[0]["sha"][:12] in call(real, "run", "models", run_id).stdout
     assert run_id in call(real, "run", "models").stdout
-    compared = json.loads(call(real, "run", "compare", f"{run_id}:1", f"{run_id}:4").stdout)
+    compared = json.loads(call(real, "run", "compare", f"{run_id}:1", f"{run_id}:4", "--json").stdout)
+    told = [line.split() for line in call(real, "run", "compare", f"{run_id}:1", f"{run_id}:4").stdout.splitlines()]
+    assert told[0] == [f"{run_id}:1", f"{run_id}:4", "better"]
+    assert [f"{run_id}:4" for name in ("accuracy", "loss")] == [
+        line[-1] for line in told if line[0] in ("accuracy", "loss")
+    ]
     assert compared["round_diff"] == 3
     assert compared["loss_diff"] > 0  # F113, F114: what was measured of each round stands with its version
     assert compared["accuracy_diff"] > 0
     assert [v["best"] for v in versions].count(True) == [v["last"] for v in versions].count(True) == 1
-    best = json.loads(call(real, "run", "compare", f"{run_id}:1", f"{run_id}:best").stdout)
+    best = json.loads(call(real, "run", "compare", f"{run_id}:1", f"{run_id}:best", "--json").stdout)
     assert best["second"]["metrics"]["loss"] == min(v["metrics"]["loss"] for v in versions)
     assert "xgboost" in call(real, "run", "settings").stdout
     known = json.loads(call(real, "run", "settings", "--json").stdout)["settings"]

@@ -76,6 +76,14 @@ def test_a_long_run_does_not_flood_a_log() -> None:
     assert 20 <= len(told(io.StringIO(), 5000).splitlines()) <= 30
 
 
+def test_a_fit_that_takes_more_steps_than_rounds_were_asked_for_is_not_beyond_its_end() -> None:
+    out = io.StringIO()
+    with Progress(2, True, False, out) as bar:
+        for number in (1, 2, 3):
+            bar.show("running", step(number, metrics={"loss": 1.0}))
+    assert [line.split("  ")[0] for line in out.getvalue().splitlines()] == ["round 1/2", "round 2/2", "round 3"]
+
+
 def test_a_round_of_several_steps_is_told_once() -> None:
     out = io.StringIO()
     with Progress(2, True, False, out) as bar:

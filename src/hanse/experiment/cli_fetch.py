@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hanse.errors import ConfigError, NotFound
-from hanse.experiment.cli_parts import connected, json_option, listed
+from hanse.experiment.cli_parts import connected, json_option, listed, rounds_of
 
 if TYPE_CHECKING:
     from hanse.experiment.connection import Connection
@@ -43,10 +43,46 @@ def models(here: Connection, id: str, as_json: bool) -> None:
 @click.command()
 @click.argument("first", metavar="RUN:VERSION")
 @click.argument("second", metavar="RUN:VERSION")
+@json_option
 @connected
-def compare(here: Connection, first: str, second: str) -> None:
+def compare(here: Connection, first: str, second: str, as_json: bool) -> None:
     """Compare two model versions: what is better, what is smaller."""
-    click.echo(json.dumps(here.call("GET", "/api/models/compare", params={"first": first, "second": second}), indent=2))
+    from hanse.experiment.metric_names import FIRST, LOWER_IS_BETTER
+
+    found = here.call("GET", "/api/models/compare", params={"first": first, "second": second})
+    if as_json:
+        listed(found, True)
+        return
+    one, other = found["first"], found["second"]
+    a, b = one["metrics"], other["metrics"]
+    rows = [
+        {
+            "": name,
+            first: a[name],
+            second: b[name],
+            "better": _better(a[name], b[name], name in LOWER_IS_BETTER, one, other),
+        }
+        for name in FIRST
+        if isinstance(a.get(name), (int, float)) and isinstance(b.get(name), (int, float))
+    ]
+    rows += [{"": name, first: one[name], second: other[name], "better": None} for name in ("round",)]
+    rows += [{"": "bytes", first: one["nbytes"], second: other["nbytes"], "better": None}]
+    notes = []
+    if one["run"] != other["run"]:
+        on = f": {a['n']} and {b['n']}" if a.get("n") != b.get("n") else ""
+        notes.append(
+            f"they are of two runs, which may have held out other rows{on}; "
+            "result.evaluate(rows) measures both on the same"
+        )
+    listed(rows, False, notes=notes)
+
+
+def _better(a: float, b: float, low: bool, one: dict[str, Any], other: dict[str, Any]) -> str | None:
+    """Which of two versions a metric favours; None: neither."""
+    if a == b:
+        return None
+    chosen = one if (a < b) is low else other
+    return f"{chosen['run']}:{chosen['version']}"
 
 
 @click.command()
@@ -209,7 +245,7 @@ def analytics(here: Connection, id: str, as_json: bool) -> None:
     about = found["convergence"]
     change = f", loss changed by {-about['delta']:+.1%} over {about['window']} rounds" if about.get("delta") else ""
     click.echo(
-        f"{found['state']}, round {found.get('current_round') or 0} of {found['num_rounds']}: "
+        f"{found['state']}, round {rounds_of(found.get('current_round'), found['num_rounds'], ' of ')}: "
         f"{about['status'].replace('_', ' ')}{change}\n"
     )
     performance = [{"node": n, **_scalars(v)} for n, v in sorted(found["client_performance"].items())]

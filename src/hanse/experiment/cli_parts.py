@@ -37,6 +37,15 @@ def connected(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def rounds_of(done: int | None, planned: int | None, between: str) -> str:
+    """How far a run is. An exact fit takes the steps that it needs, whatever rounds were asked for.
+
+    >>> rounds_of(3, 10, "/"), rounds_of(29, 10, "/"), rounds_of(None, 10, " of ")
+    ('3/10', '29', '0 of 10')
+    """
+    return f"{done}" if planned is None or (done or 0) > planned else f"{done or 0}{between}{planned}"
+
+
 def when(text: str | None) -> str | None:
     """A time of a coordinator as people read it.
 

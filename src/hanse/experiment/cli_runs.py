@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hanse.experiment.cli_parts import connected, json_option, listed, when
+from hanse.experiment.cli_parts import connected, json_option, listed, rounds_of, when
 
 if TYPE_CHECKING:
     from hanse.experiment.connection import Connection
@@ -29,7 +29,7 @@ def list_runs(here: Connection, state: str, as_json: bool) -> None:
             "run": s["session_id"],
             "state": s["state"],
             "name": s.get("name") or _of_what(s["config"], s.get("learns", True)),
-            "round": f"{s.get('current_round') or 0}/{s['num_rounds']}" if s.get("learns", True) else None,
+            "round": rounds_of(s.get("current_round"), s["num_rounds"], "/") if s.get("learns", True) else None,
             "waiting for": s.get("remaining") or None,
             "proposed": str(s.get("created_at") or "")[:16].replace("T", " "),
         }
@@ -71,7 +71,7 @@ def show(here: Connection, id: str, as_json: bool) -> None:
         "asks for": None if learns else config.get("federated_strategy"),
         "as pooled": session.get("nearness") or None,
         "privacy": session.get("privacy") or None,
-        "round": f"{session.get('current_round') or 0} of {session['num_rounds']}" if learns else None,
+        "round": rounds_of(session.get("current_round"), session["num_rounds"], " of ") if learns else None,
         "code": session.get("code_hash"),
         "expires": when(session.get("expires_at")),
     }

@@ -100,7 +100,7 @@ class Progress:
             figures += f"{'  ' if figures else ''}{nodes} site{'s' * (nodes != 1)}"
             figures += f", {failed} failed" if failed else ""
         if self._cell is not None:
-            done = f"{self._round}/{self._rounds} rounds"
+            done = f"{self._round}{f'/{self._rounds}' if self._round <= self._rounds else ''} rounds"
             self._cell.say(f"{'simulation: ' if self._simulated else ''}{words}  {done}  {figures}".rstrip())
             return
         if self._bar is not None:
@@ -123,7 +123,8 @@ class Progress:
         if step.failures or new >= due or (new and self._round == self._rounds):
             self._last = self._round
             again = " again: too few answers" if step.status == "failed" else ""
-            self._line(f"round {step.round}/{self._rounds}{again}  {figures}")
+            of = f"/{self._rounds}" if step.round <= self._rounds else ""  # an exact fit takes what it needs
+            self._line(f"round {step.round}{of}{again}  {figures}")
 
     def _line(self, text: str) -> None:
         print(f"{'simulation: ' if self._simulated else ''}{text}", file=self._out, flush=True)

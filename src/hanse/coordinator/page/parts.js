@@ -37,7 +37,7 @@ export function progress(session) {
   const all = session.state === "completed"; // an exact fit may converge, and another stop, before its last round
   return h("div", { class: "progress" },
     h("progress", { max: total || 1, value: all ? total || 1 : Math.min(done, total || 1), class: session.state, "aria-label": `${done} of ${total} rounds` }),
-    h("span", null, session.current_round === null || session.current_round === undefined ? session.ended_at ? "no round" : `no round yet, ${total} planned` : all && done < total ? `${done} of at most ${total} rounds` : `round ${done} of ${total}`));
+    h("span", null, session.current_round === null || session.current_round === undefined ? session.ended_at ? "no round" : `no round yet, ${total} planned` : done > total ? `${done} rounds` : all && done < total ? `${done} of at most ${total} rounds` : `round ${done} of ${total}`));
 }
 
 export const origin = () => state.coordinator.url || location.origin;
