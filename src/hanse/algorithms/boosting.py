@@ -529,7 +529,7 @@ def _stamp(*parts: Any) -> str:
             said.append(part.encode())
             continue
         kind: Any = type(part)
-        for value in (part,) if kind is np.ndarray else [getattr(part, name) for name in _names(kind)]:
+        for value in (part,) if isinstance(part, np.ndarray) else [getattr(part, name) for name in _names(kind)]:
             said += (f"{_name(value.dtype)}{value.shape}".encode(), value.tobytes())
     return hashlib.sha256(b"".join(said)).hexdigest()
 
