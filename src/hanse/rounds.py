@@ -171,6 +171,7 @@ class Loop:
     abreast: int | None = None
     resumed: asyncio.Event | None = None  # cleared: the run pauses before its next step
     # who is asked by, and its settings: looked up in the folder once
+    _size: int = field(default=0, init=False)  # of the last state that was kept: to measure others would encode them
     _selects: tuple[Callable[[Situation], Choice], Mapping[str, Json]] | None = field(default=None, init=False)
 
     async def go(self, start: tuple[int, State] | None = None) -> State:
@@ -185,6 +186,7 @@ class Loop:
             NotNow: so many nodes cannot answer now that the step has to wait; go on from the last checkpoint later.
         """
         step, state = start or (0, self.algorithm.init(self.config.to_json()))
+        self._size = state.nbytes
         sky = Sky(self.transport, self.config, self.run_id, self.bundle, self.receipts, self.abreast)
         writing: asyncio.Task[None] | None = None
         failed, past, lost = 0, recent(self.past), Counter[str]()
@@ -287,6 +289,8 @@ class Loop:
     async def _write(self, record: Step, rest: Callable[[], None], state: State, keep: bool) -> None:
         """Makes the record whole, and durable."""
         await asyncio.sleep(0)  # what is asked next leaves first: the nodes wait for it, and nobody for this
+        if keep:
+            self._size = state.nbytes
         rest()
         if record.status == "ok":
             record.metrics = {**self.algorithm.metrics(state), **record.metrics}
@@ -304,7 +308,7 @@ class Loop:
                 return None, gathered
             try:
                 counted = weights.checked(ask, gathered, self.rows, self.config.max_weight_share)
-                if state.nbytes + counted.nbytes <= INLINE_BYTES:
+                if self._size + counted.nbytes <= INLINE_BYTES:
                     return self.algorithm.tell(state, counted), counted
                 return await asyncio.to_thread(self.algorithm.tell, state, counted), counted
             except Unusable as error:

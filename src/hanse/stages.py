@@ -34,6 +34,13 @@ def anew_of(algorithm: Any, state: Any, left: Sequence[str] = ()) -> Any:
     return None if begin is None else begin(state, left)
 
 
+def learned_of(algorithm: Any, state: Any) -> Any:
+    """What ``algorithm`` has learned by then, as an object that is another one where that has changed; None where it
+    cannot say so (``learned``). Nothing is computed, or encoded, for it."""
+    say: Any = getattr(algorithm, "learned", None)
+    return None if say is None else say(state)
+
+
 class Stages:
     """The algorithms in turn.
 
@@ -102,6 +109,11 @@ class Stages:
         index, inner = self._unwrap(state)
         parameters = index == self._learning and any(name.startswith("model.") for name in inner.arrays)
         return self.stages[index].result(inner) if parameters or index > self._learning else None
+
+    def learned(self, state: State) -> Any:
+        """As :func:`learned_of` says, of the stage at work."""
+        index, inner = self._unwrap(state)
+        return learned_of(self.stages[index], inner)
 
     def metrics(self, state: State) -> Mapping[str, Json]:
         index, inner = self._unwrap(state)

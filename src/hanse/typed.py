@@ -153,6 +153,10 @@ class Typed(Generic[S, Q]):
         """Numbers about the last step."""
         return self.inner.metrics(self._value(state))
 
+    def learned(self, state: State) -> Any:
+        """As :func:`hanse.stages.learned_of` says: what the state calls its model."""
+        return getattr(self._value(state), "model", None)
+
     @property
     def updates(self) -> bool:
         """Whether its contributions are changes of common parameters (:mod:`hanse.algorithms`)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import os
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from hanse import registry
+from hanse import registry, rounds
+from hanse.codec import encode
 from hanse.coordinator import background, consent, driving
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import StorageFailed
@@ -42,15 +44,24 @@ def test_an_engine_in_one_file_drives_a_run(tmp_path: Path) -> None:
 
 
 def test_what_columns_count_is_worked_out_once_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A round of boosting takes one step a level of its trees, of which the last alone changes the model."""
+    """A round of boosting takes one step a level of its trees, of which the last alone changes the model. Nor is any
+    state encoded for it: those inside a tree are not kept, but for one after the first step of every tenth."""
     models: list[int] = []
+    inside: list[object] = []
 
     def counted(result: Record) -> dict[str, float]:
         models.append(len(result.arrays["model.size"]))
         return real(result)
 
+    def encoded(value: Any, *known: Any) -> Record:
+        if getattr(value, "growing", None) is not None:
+            inside.append(value)
+        return encode(value, *known)
+
     real = driving.importance
     monkeypatch.setattr(driving, "importance", counted)
+    monkeypatch.setattr("hanse.typed.encode", encoded)
+    monkeypatch.setattr(rounds, "REPEATABLE_SECONDS", math.inf)
 
     async def body() -> None:
         async with Federation(tmp_path) as f:
@@ -67,6 +78,7 @@ def test_what_columns_count_is_worked_out_once_a_model(tmp_path: Path, monkeypat
 
     asyncio.run(body())
     assert models == [0, 1, 2, 3]
+    assert len(inside) == 1
 
 
 def test_a_fault_of_storage_pauses_a_run_with_its_reason_and_it_goes_on(

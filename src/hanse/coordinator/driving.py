@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import operator
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from hanse import algorithms, gathering, protection, rounds
 from hanse.bundle import Bundle
@@ -16,17 +16,18 @@ from hanse.config import RunConfig
 from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.desk import Desk
 from hanse.coordinator.governance import Governance, RunAdmission
-from hanse.coordinator.importance import LARGEST, importance
+from hanse.coordinator.importance import importance
 from hanse.coordinator.journal import StoreJournal
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.starting_model import starting_model
 from hanse.errors import HanseError, NotNow, Refused
 from hanse.kinds import State
 from hanse.learning.measuring import MEASURED
-from hanse.messages import Array, Json
+from hanse.messages import Json
 from hanse.privacy.noise_secret import noise_secret
 from hanse.receipts import Receipts
 from hanse.registry import find
+from hanse.stages import learned_of
 from hanse.store import Store
 from hanse.store.faults import passing
 from hanse.store.runs import StoredRun
@@ -190,14 +191,14 @@ class RunDriver:
                 reason = str(detail.get("reason", ""))
             self._chronicle.note(kind, run_id, detail=detail)
 
-        found: tuple[list[Array], Mapping[str, float]] = [], {}
+        found: tuple[Any, Mapping[str, float]] = None, {}
 
         def shares(state: State) -> Mapping[str, float]:
             nonlocal found
-            if not learns or state.nbytes > LARGEST:
+            if not learns:
                 return {}
-            model = [state.arrays[name] for name in state.arrays if name.startswith("model.")]
-            if not model or len(model) != len(found[0]) or any(map(operator.is_not, model, found[0])):
+            model = learned_of(algorithm, state)
+            if model is None or model is not found[0]:
                 found = model, importance(algorithm.result(state))  # else a part of a round, which changed no model
             return found[1]
 

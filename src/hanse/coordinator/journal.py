@@ -43,16 +43,18 @@ class StoreJournal:
         self._store, self._run, self._note, self._importance, self._model = store, run, note, importance, model
         self._only_best = only_best
         self._kept: int | None = None
+        self._size: int | None = None  # of the last state that was kept
         self._due: list[tuple[int, dict[str, Json]]] = []  # records that wait
         self._writing, self._ended = asyncio.Lock(), asyncio.Event()
         self._soon: asyncio.Task[None] | None = None  # writes them
 
     async def step(self, record: Step, state: State, keep: bool) -> None:
-        small = state.nbytes <= INLINE_BYTES  # which also makes its record here, where nobody else does at once
+        if keep or self._size is None:  # of others no record is made, as measuring them would
+            self._size = state.nbytes
         if self._model is not None or keep or record.status != "ok":
             await self._write(record, state, keep)
             return
-        if small:
+        if self._size <= INLINE_BYTES:
             told = self._told(record, state)
         else:
             told = await asyncio.to_thread(self._told, record, state)
