@@ -342,7 +342,8 @@ class ExactBoosting:
         """With the sums of the nodes that were asked for; or with the trees of the round, where they are whole."""
         if state.bins is None or state.units is None:
             raise RunFailed("the units of gradients and Hessians are not settled")
-        rules, bins, worth = state.rules, state.bins, _worth(state.units, state.rules.parallel)
+        rules, bins = state.rules, state.bins
+        worth = _worth(state.units, rules.parallel)
         sums = _sums(gathered.sum(), state.counting.apart)
         first = state.growing is None
         told = state.grown if first else state.after
@@ -435,14 +436,14 @@ class ExactBoosting:
         if state.bins is None:
             return {"cells": len(state.counting.cells.start)}
         latest, names = state.importance.latest, state.prepared.data["task"]["features"]
-        top = [int(i) for i in np.argsort(-latest, kind="stable")[:_SHOWN_FEATURES] if latest[i] > 0]
+        top, share = np.argsort(-latest, kind="stable")[:_SHOWN_FEATURES].tolist(), latest.tolist()
         return {
             **state.schedule.shown(),
             "trees": len(_boosting_state.known(state.model)),
             **({"restarts": state.restarts} if state.restarts else {}),
             **({"warnings": odd} if (odd := _odd(state)) else {}),
             **_boosting_state.shares(state, _SHOWN_FEATURES),
-            "feature_importance": {names[i]: float(latest[i]) for i in top},
+            "feature_importance": {names[i]: share[i] for i in top if share[i] > 0},
         }
 
     def answer(self, site: Site, ask: Question) -> Contribution:
