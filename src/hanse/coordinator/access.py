@@ -139,7 +139,10 @@ async def authorize(request: Request) -> None:
     if found is None:
         if request.headers.get("authorization"):  # none at all is a page that has not logged in yet
             note_refusal(request)
-        raise NotAuthenticated("a valid API token is needed: Authorization: Bearer hanse_...")
+        raise NotAuthenticated(
+            "a valid API token is needed: Authorization: Bearer hanse_...; "
+            "an operator makes a new one with: hanse coordinator token rotate"
+        )
     if found.role not in roles:
         who = " or ".join(sorted(r.replace("_", " ") for r in roles))
         raise NotAllowed(f"this is for a {who}; the account {found.name} is a {found.role.replace('_', ' ')}")

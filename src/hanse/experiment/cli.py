@@ -36,12 +36,13 @@ def login(url: str, token: str | None, ca: str | None, oidc: bool) -> None:
     from hanse.experiment import credentials
     from hanse.experiment.connection import Connection
 
+    url = credentials.checked(url)  # before a token is asked for
     if oidc:
         from hanse.experiment.device_login import device_login
 
-        token = device_login(credentials.Credentials(credentials.checked(url), "", ca or ""), click.echo)
+        token = device_login(credentials.Credentials(url, "", ca or ""), click.echo)
     token = token or click.prompt("API token", hide_input=True)
-    known = credentials.Credentials(credentials.checked(url), token, ca or "")
+    known = credentials.Credentials(url, token, ca or "")
     here = Connection(known)
     try:
         account = here.me()["account"]

@@ -127,7 +127,10 @@ def model(here: Connection, id: str, output: str, whole: bool, version: int | No
 @connected
 def bring_in(here: Connection, file: str) -> None:
     """Bring a model in that was learned elsewhere; a run can go on from it (initial_model)."""
-    version = here.bring_in(Path(file).read_bytes())
+    raw = Path(file).read_bytes()
+    if raw[8:9] != b"{":  # a header of JSON stands there in every safetensors file
+        raise ConfigError(f"{file} is no safetensors file; expected what result.save(path) or hanse run model wrote")
+    version = here.bring_in(raw)
     click.echo(f"{version['run']}:{version['version']}, SHA-256 {version['sha']}")
 
 
