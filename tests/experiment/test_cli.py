@@ -196,6 +196,15 @@ def test_looking_around_by_commands(real: Living, tmp_path: Path) -> None:
     assert [e["run"] for e in told] == [run_id] * len(told)
 
 
+def test_what_is_no_address_or_no_model_is_said_before_anything_is_asked(real: Living, tmp_path: Path) -> None:
+    asked = CliRunner().invoke(group, ["login", "nonsense"], input="token\n", env={"XDG_CONFIG_HOME": str(tmp_path)})
+    assert isinstance(asked.exception, ConfigError)
+    assert "API token" not in asked.output  # nobody types a token for nothing
+    (tmp_path / "rows.csv").write_text("age,sex\n60,f\n")
+    with pytest.raises(ConfigError, match=r"rows.csv is no safetensors file; expected what result.save"):
+        call(real, "run", "bring-in", str(tmp_path / "rows.csv"))
+
+
 def test_an_owner_who_hesitates_decides_nothing(real: Living) -> None:
     run_id = propose(real)
     runner = CliRunner(env={"HANSE_URL": real.url, "HANSE_TOKEN": real.tokens["site1"]})
