@@ -194,7 +194,7 @@ def grown(growing: Growing, sums: Sums, scales: Array, bins: Binning, rules: Rul
     above = growing.held.searchsorted(let_go)
     deepest = rules.shape.max_depth
     parents = nodes.depth[fresh] < deepest - 1 if deepest else np.ones(len(fresh), bool)  # that they may become
-    worth = scales[nodes.group[fresh]]
+    worth, there = scales[nodes.group[fresh]], parents  # whose histograms are there when the splits are known
     quick = rules.constraints.monotone is None and loops(len(fresh), bins, penalty)
     if quick and len(bins.count) and not bins.categories.any():
         allowed, _ = _limited(nodes, fresh, len(bins.count), rules.constraints, round)
@@ -208,15 +208,18 @@ def grown(growing: Growing, sums: Sums, scales: Array, bins: Binning, rules: Rul
         allowed, bounds = _limited(nodes, fresh, len(bins.count), rules.constraints, round)
         found = best(histograms, worth, bins, penalty, allowed, bounds)
         nodes = _known(nodes, fresh, found, None, worth, penalty)
-        histograms = histograms if parents.all() else histograms[parents]
+        there = np.ones(len(fresh), bool)
     nodes, opened, built = _opened(nodes, scales, rules)
     needed = nodes.left == LEAF
     needed[nodes.above[built]] = True
-    own = (needed[fresh] & (found.gain > 0))[parents]
-    needed[let_go] = False
-    kept = needed[growing.held]
-    held = np.concatenate([growing.held[kept], fresh[parents][own]]).astype(np.int32)
-    return Growing(nodes, built, opened, held, _those(growing.histograms, kept, histograms, own))
+    own = parents & needed[fresh] & (found.gain > 0)
+    held, histograms = fresh[own], _some(histograms, own[there])
+    if len(let_go) < len(growing.held):  # of those before, more than were needed for these
+        needed[let_go] = False
+        kept = needed[growing.held]
+        held = np.concatenate([growing.held[kept], held])
+        histograms = np.concatenate([growing.histograms[kept], histograms])
+    return Growing(nodes, built, opened, held.astype(np.int32), histograms)
 
 
 def finished(growing: Growing, scales: Array, bins: Binning, rules: Rules) -> tuple[Trees, Array]:
@@ -297,11 +300,9 @@ def _whole(sums: Array, held: Array, above: Array, places: Array, count: int, bi
     return found, totals[:, 0]
 
 
-def _those(held: Array, kept: Array, histograms: Array, own: Array) -> Array:
-    """The histograms that are kept of those before and of those that are new; copied only where some are left out."""
-    if not kept.any():
-        return histograms if own.all() else histograms[own]
-    return np.concatenate([held[kept], histograms[own]])
+def _some(histograms: Array, which: Array) -> Array:
+    """Those of some nodes; copied only where others are left out."""
+    return histograms if which.all() else histograms[which]
 
 
 def _known(
