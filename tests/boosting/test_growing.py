@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -14,6 +15,7 @@ from hanse.boosting import compiled, growing, packed, scales, splits, workspace
 from hanse.boosting.binning import Binning
 from hanse.boosting.constraints import Constraints
 from hanse.boosting.growing import Rules, Shape, Splits
+from hanse.boosting.histograms import best_of_pairs
 from hanse.boosting.objective import chosen
 from hanse.boosting.packed import Sums
 from hanse.boosting.splits import Penalty
@@ -110,6 +112,27 @@ def _as_one_number(sums: Matrix) -> Sums:
     bins = packed.packed(sums)
     bins[:, apart] = -1
     return Sums.of(bins, np.ascontiguousarray(sums[:, apart]), apart)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_loops_that_come_while_a_tree_grows_go_on_with_what_numpy_left(
+    shape: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are loaded beside, and numpy lays sums out in another way: also where the search finds them there that the
+    level before it did not; and no loop is compiled again for that, as all nodes would wait for it."""
+    for call in compiled._first:
+        call()
+    loop: Any = best_of_pairs._made
+    known = len(loop.signatures)
+    X, score = data(1000, 7)
+    y, task, found = (score > 0).astype(int), Task("binary", tuple("vwxyz"), ("a", "b")), []
+    for there in ([False], [False, False, True, True, False], [True, False, False]):
+        turns = itertools.cycle(there)
+        monkeypatch.setattr(splits, "worthwhile", lambda numbers, turns=turns: next(turns))
+        found.append(boost(X, y, task, 3, Rules(Penalty(), Shape(**shape)))[0])
+    for other in found[1:]:
+        assert all(np.array_equal(getattr(found[0], f.name), getattr(other, f.name)) for f in fields(Trees))
+    assert len(loop.signatures) == known
 
 
 @pytest.mark.parametrize("way", [Sums.of, _as_one_number])
