@@ -294,6 +294,13 @@ def test_short_names_and_wrong_names() -> None:
         federation.experiment(expected_client_ids=["z"], target="disease").propose()
 
 
+def test_a_model_of_classes_of_a_measurement_says_which_model_learns_it() -> None:
+    rows = {"age": list(range(40)), "chol": [200 + 1.5 * n for n in range(40)]}
+    federation = hanse.simulate({"a": rows, "b": rows})
+    with pytest.raises(RunFailed, match=r"this is a regression task.* needs a number. .* such as linear_regression"):
+        federation.experiment("logistic_regression", target="chol", sample_id_column=None).run(progress=False)
+
+
 @pytest.mark.parametrize(
     ("data", "wrong"),
     [
