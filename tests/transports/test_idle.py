@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -305,3 +306,27 @@ def test_a_message_that_may_leave_with_the_next_leaves_before_it(room: int) -> N
         call.cancel()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("nbytes", [200_000, 16_384 * 9 - 14])
+def test_what_stands_before_a_message_is_encrypted_with_its_first_bytes(nbytes: int) -> None:
+    """TLS encrypts 16 KB at once, and who reads takes as long for a record of a few bytes as for one of a kilobyte."""
+    pieces, sent = list[int](), list[int]()
+
+    async def main() -> None:
+        call = Call(memoryview(bytearray(RECEIVE_BYTES)), MAX_FRAME, lambda: 60.0, OPENS)
+        call.connection_made(socket := Socket(call))
+        server_says = frame(SETTINGS, 0, 0, struct.pack(">HLHL", 4, 2 << 20, 5, 2 << 20)) + frame(
+            8, 0, 0, b"\0\x10\0\0"
+        )
+        call.get_buffer(-1)[: len(server_says)] = server_says
+        call.buffer_updated(len(server_says))
+        socket.writelines = lambda parts: pieces.extend(map(len, parts))  # type: ignore[method-assign]
+        socket.write = lambda data: pieces.append(len(data))  # type: ignore[method-assign]
+        assert call.write(bytes(nbytes))
+        sent.extend(pieces)
+        call.cancel()
+
+    asyncio.run(main())
+    assert sum(sent) == nbytes + 5 + 9
+    assert sum(-(-size // 16_384) for size in sent) == -(-(nbytes + 5 + 9) // 16_384)

@@ -43,9 +43,9 @@ class Written(dict[str, Json]):
     def quoted(self) -> str:
         """This text as a string of JSON."""
         if hasattr(self, "_rest"):
-            return in_order(self._first)[:-1] + self._rest.quoted[2:]
+            return text_of(self._first)[:-1] + self._rest.quoted[2:]
         if not hasattr(self, "_quoted"):
-            self._quoted = in_order(self.text)
+            self._quoted = text_of(self.text)
         return self._quoted
 
     def headed(self, name: str, value: Json) -> Written:
@@ -87,7 +87,7 @@ def as_it_travels(value: Mapping[str, Json]) -> str:
 
 def quoted(value: Mapping[str, Json]) -> str:
     """:func:`as_it_travels` as a string of JSON."""
-    return value.quoted if type(value) is Written else in_order(as_it_travels(value))
+    return value.quoted if type(value) is Written else text_of(as_it_travels(value))
 
 
 def dumps(value: Json) -> str:
@@ -132,6 +132,7 @@ def _plain(value: object) -> Json:
 
 _canonical = writer(sort_keys=True, default=_plain)
 in_order = writer(sort_keys=False, default=_plain)  # keys as they come; raises as json.dumps
+text_of: Callable[[str], str] = json.encoder.encode_basestring  # as these write a text
 
 
 def loads(text: str | bytes | memoryview) -> Json:

@@ -19,6 +19,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 from hanse.errors import Conflict, HanseError, NodeFailed, TooLarge, WireError
@@ -136,25 +137,24 @@ class Answers:
     async def _answer(self, answer: _Answer, request: Message) -> None:
         id = request.id
         try:
-            heart = self._hearts.at_work(lambda: self._alive(answer, id))
+            heart = self._hearts.at_work(partial(self._alive, answer, id))
             try:
                 reply = await self.handler(self.peer, request, heart.beat)
             finally:
                 self._hearts.open.discard(heart)
             if reply[:3] != ("reply", id, self.me):
                 reply = Message("error" if reply.kind == "error" else "reply", id, self.me, reply.body)
-            nbytes = reply.body.nbytes
-            if nbytes > self._limit:
+            if (nbytes := reply.body.nbytes) > self._limit:
                 raise TooLarge(f"a reply of {nbytes} bytes is over the limit of {self._limit}")
         except asyncio.CancelledError:
             if self._answers.get(id) is not answer:
                 raise  # the peer does not want it any more
-            reply = failure(self.me, id, NodeFailed("the work was cancelled where it was done"))
+            reply, nbytes = failure(self.me, id, NodeFailed("the work was cancelled where it was done")), 0
         except Exception as error:
             if not isinstance(error, HanseError):
                 log.exception("answering %s %s", request.kind, id)
-            reply = failure(self.me, id, error)
-        if reply.body.nbytes > LARGE_BYTES:
+            reply, nbytes = failure(self.me, id, error), 0
+        if nbytes > LARGE_BYTES:
             if isinstance(reply.body.arrays, Buffered) and reply.body.arrays.receipt:  # it says the edition
                 answer.out = edition_of(reply.body)
             else:

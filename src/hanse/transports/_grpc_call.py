@@ -28,6 +28,7 @@ OK, CANCELLED, UNKNOWN, PERMISSION_DENIED, UNIMPLEMENTED, INTERNAL = 0, 1, 2, 7,
 ABORTED, UNAVAILABLE, UNAUTHENTICATED = 10, 14, 16
 RECEIVE_BYTES = 256 << 10  # a process needs one buffer of this size, however many calls it has
 _SLICE = 128 << 10  # bytes given to TLS at once: it holds as many, encrypted, at each connection
+_RECORD = 16 << 10  # bytes that TLS encrypts at once
 _DIRECT = 16 << 10  # bytes of a message to come, from which on they need not land elsewhere first
 _BUFFERED = 64 << 10  # bytes that wait for the socket before we wait for it
 _OPEN_SECONDS = 20.0  # who connects opens a call by then
@@ -157,11 +158,12 @@ class Call(asyncio.BufferedProtocol):
                 first, head, self._head = session.body(self._open) + self._head, self._head, b""
                 self._open -= len(head)
                 first, self._before = self._before + first, b""
-            piece = self._rest[: min(self._open, _SLICE)]
+            piece = self._rest[: min(self._open, max(_RECORD, _SLICE - len(first)))]
             self._rest = self._rest[len(piece) :]
             self._open -= len(piece)
-            if first:
-                self.transport.writelines([first, piece])
+            if first:  # with as much of the message as a record of TLS has room for
+                room = max(0, _RECORD - len(first))
+                self.transport.writelines([part for part in (first + piece[:room], piece[room:]) if part])
             else:
                 self.transport.write(piece)
             if not self._open and self._queue:

@@ -170,10 +170,7 @@ class Link:
             if not asked.reply.done():
                 asked.reply.set_exception(error)
 
-        def moved() -> None:
-            self._moved(asked)
-
-        message, traffic = asked.message, self._traffic
+        message, traffic, moved = asked.message, self._traffic, functools.partial(self._moved, asked)
         name = ("request", message.id)
         large = asked.nbytes > LARGE_BYTES
         if traffic is None or not large:
