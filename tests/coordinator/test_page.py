@@ -23,6 +23,7 @@ import hanse.experiment.federation
 import hanse.experiment.proposal
 import hanse.experiment.results
 from hanse.coordinator.access import TABLE
+from hanse.coordinator.chronicle import AUDITED
 from hanse.table import Column, Table
 from tests.waiting import PATIENCE, eventually
 
@@ -169,6 +170,15 @@ def test_files_are_served_with_their_types_and_nothing_else_is(tmp_path: Path) -
                     assert answer.status_code == 401, route
 
     asyncio.run(body())
+
+
+def test_what_happens_in_a_run_is_said_in_words() -> None:
+    """What has no words is shown as JSON."""
+    words = (Path(hanse.coordinator.__file__).parent / "page" / "run.js").read_text().partition("const SAYS = {")[2]
+    said = set(re.findall(r'^ *"?([a-z.]+)"?: \(|[,{] "?([a-z.]+)"?: \(', words.partition("\n};")[0], re.MULTILINE))
+    kinds = {kind for kind in AUDITED if kind.partition(".")[0] in ("run", "consent", "proposal", "task")}
+    assert {"run.state", "proposal.refused"} <= kinds
+    assert kinds <= {name for pair in said for name in pair}
 
 
 # ---------------------------------------------------------------- in a browser

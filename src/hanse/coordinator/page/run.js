@@ -218,6 +218,8 @@ const SAYS = {
   "run.created": () => "was proposed", "run.state": (d) => `became ${(d.to ?? "").replace("_", " ")}${d.reason ? `: ${d.reason}` : ""}`,
   consent: (d, e) => `${e.node ?? ""} decided: ${d.decision}${d.via === "node" ? " (at the node)" : ""}${d.reason ? `: ${d.reason}` : ""}`,
   "proposal.sent": (_, e) => `the proposal reached ${e.node ?? "a node"}`, "run.waiting": (d) => `waits for nodes: ${(d.online ?? []).length} of ${d.needed ?? "?"} online`,
+  "proposal.refused": (d, e) => `${e.node ?? "a node"} did not take the proposal: ${d.reason ?? ""}`, "task.refused": (d, e) => `${e.node ?? "a node"} did not answer: ${d.reason ?? ""}`,
+  "consent.refused": (d, e) => `${e.node ?? "a node"} decided in vain: ${d.reason ?? ""}`, "consent.withdrawn": (d, e) => `${e.node ?? "a node"} took its approval back${d.reason ? `: ${d.reason}` : ""}`,
   "run.done": (d) => `has done its last step${d.reason ? `: ${d.reason}` : ""}`, model: (d) => `model${d.version === undefined ? "" : ` version ${d.version}`} stored`,
   "node.refused": (d, e) => `${e.node ?? "someone"} was refused: ${d.what ?? ""} ${typeof d.detail === "string" ? d.detail : ""}`,
   "account.refused": (d) => `someone was refused: ${Object.entries(d).map(([k, v]) => `${k} ${typeof v === "string" ? v : JSON.stringify(v)}`).join(", ") || "wrong token"}`,

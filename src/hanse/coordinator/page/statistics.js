@@ -29,7 +29,7 @@ export function statisticsView() {
         : field("columns", "Columns", h("input", { id: "s-columns-of", name: "columns", type: "text", list: "s-columns", autocomplete: "off", placeholder: "age, weight" }), `names with commas between; it takes ${chosen.kinds.join(", ")} columns`),
       Object.entries(chosen.arguments).map(([argument, help]) => field(`argument.${argument}`, argument.replaceAll("_", " "), h("input", { id: `s-argument.${argument}`, name: `argument.${argument}`, type: "text", autocomplete: "off", placeholder: JSON.stringify(chosen.asked[argument] ?? null) === "null" ? "" : String(chosen.asked[argument]) }), help)),
       chosen.arguments.group ? null : field("by", "By", h("input", { id: "s-by", name: "by", type: "text", list: "s-columns", autocomplete: "off", placeholder: "nothing" }), "one or two columns whose labels make the groups"),
-      field("gathering", "Small cells", h("select", { id: "s-gathering", name: "gathering" }, h("option", { value: "plain" }, "each site keeps its own back"), h("option", { value: "total" }, "those of the total are kept back, in secure sums")), "the second where all owners have set statistics_minimum to total; exact then wherever all sites together have rows enough"),
+      field("gathering", "Small cells", h("select", { id: "s-gathering", name: "gathering", created: (choice) => { choice.value = totals() ? "total" : "plain"; } }, h("option", { value: "plain" }, "each site keeps its own back"), h("option", { value: "total" }, "those of the total are kept back, in secure sums")), "the second where all owners have set statistics_minimum to total; exact then wherever all sites together have rows enough"),
       field("tags", "Data with these tags", h("input", { id: "s-tags", name: "tags", type: "text", autocomplete: "off", placeholder: "all datasets" }), ""),
       field("purpose", "Purpose", h("input", { id: "s-purpose", name: "purpose", type: "text", autocomplete: "off", placeholder: "for owners who are asked" }), "")),
     h("datalist", { id: "s-columns" }, (state.form.analysis?.union?.features ?? []).map((one) => h("option", { key: one, value: one }))),
@@ -38,6 +38,12 @@ export function statisticsView() {
 }
 
 const field = (name, label, control, help) => h("div", { key: name, class: "field" }, h("label", { for: control.props?.id ?? `s-${name}` }, label), control, h("p", { class: "help" }, help));
+
+/** Whether the last question that was answered was of the total: owners with that minimum answer no other. */
+function totals() {
+  const last = state.sessions.find((one) => one.state === "completed" && ["statistics", "statistics_on_total"].includes(one.config?.federated_strategy));
+  return last?.config.federated_strategy === "statistics_on_total";
+}
 
 async function read() {
   state.form.reading = true; // what is drawn meanwhile has no statistics yet
