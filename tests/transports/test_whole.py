@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from typing import Any
 
 import numpy as np
 import pytest
 
 from hanse.errors import WireError
-from hanse.messages import WHOLE_BYTES, Assembler, Message, Record, Spool, frames, receipt
+from hanse.messages import WHOLE_BYTES, WHOLE_HEADER_BYTES, Assembler, Message, Record, Spool, frames, receipt
 from hanse.transport import Progress
 from hanse.transports._budget import Budget
 from hanse.transports._conduit import BEGIN, CHUNK, CHUNK_BYTES, WHOLE_REPLY
@@ -69,9 +70,22 @@ def test_a_reply_is_one_frame_where_the_other_end_takes_it(says: bool) -> None:
         assert reply.body.arrays.receipt == receipt(Record({"n": 1}, PLENTY))  # type: ignore[attr-defined]
 
 
-def test_a_reply_of_more_than_a_chunk_is_several_frames() -> None:
-    _, written = asyncio.run(answered(Budget(), {"w": np.zeros(CHUNK_BYTES + 1, "u1")}))
+@pytest.mark.parametrize(
+    "arrays",
+    [{"w": np.zeros(CHUNK_BYTES + 1, "u1")}, {"w": np.zeros(9), "n" * WHOLE_HEADER_BYTES: np.zeros(9)}],
+    ids=["payload", "header"],
+)
+def test_a_reply_of_more_than_a_chunk_or_with_a_long_header_is_several_frames(arrays: dict[str, Any]) -> None:
+    _, written = asyncio.run(answered(Budget(), arrays))
     assert _WHOLE not in first_bytes(written)
+    assert len(written) > 3
+
+
+def test_a_long_header_in_one_frame_is_refused_before_it_is_read() -> None:
+    text = b"{" * (WHOLE_HEADER_BYTES + 8)
+    frame = struct.pack("<BI3xI4x16s", _WHOLE, 3, len(text), bytes(16)) + text + bytes(9)
+    with pytest.raises(WireError, match=f"at most {WHOLE_HEADER_BYTES}"):
+        Assembler(whole=WHOLE_REPLY).feed(frame)
 
 
 def test_a_reply_in_one_frame_lies_where_it_came_in_and_counts_as_long_as_it_is_looked_at() -> None:

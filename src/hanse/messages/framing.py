@@ -37,6 +37,7 @@ MAX_MESSAGE_BYTES = 64 << 30  # more is no model that is known; what there is ro
 _BEGIN, _CHUNK, _SIGNAL, _PACKED, _WHOLE = 1, 2, 3, 4, 5
 WHOLE = "whole"  # what an end says that it takes larger replies in one frame by, with how large
 WHOLE_BYTES = 16 << 10  # of any message that is one frame, with its header: a peer keeps it in memory, come what may
+WHOLE_HEADER_BYTES = 64 << 10  # of its header: to read a longer one would hold up all others
 _BEGIN_HEAD = struct.Struct("<BIQQ")  # type, stream, payload bytes, edition; then the header
 _AGAIN = 1 << 63  # in an edition: its sender waits to be told from which byte on
 _CHUNK_HEAD = struct.Struct("<BIQQ")  # type, stream, offset, checksum; then the bytes
@@ -165,7 +166,8 @@ def frames(
     arrays = message.body.arrays
     layout = Layout.of(arrays)
     text = header(layout, envelope(message), quoted(message.body.data))
-    if not edition and 0 < layout.nbytes <= min(chunk, (whole if pack is None else WHOLE_BYTES) - len(text)):
+    most = min(chunk, (whole if pack is None else WHOLE_BYTES) - len(text))
+    if not edition and 0 < layout.nbytes <= most and len(text) <= WHOLE_HEADER_BYTES:
         found: list[bytes | memoryview] = [text, *stretches(arrays, layout, chunk)]
         digest = _digest_of(found)
         yield b"".join((_WHOLE_HEAD.pack(_WHOLE, stream, len(text), digest), *found))
@@ -391,6 +393,8 @@ class Assembler:
         if len(frame) < _WHOLE_HEAD.size:
             raise WireError("a message in one frame is cut off")
         _, stream, length, checksum = _WHOLE_HEAD.unpack_from(frame)
+        if length > WHOLE_HEADER_BYTES:
+            raise WireError(f"a message in one frame has a header of {length} bytes; at most {WHOLE_HEADER_BYTES}")
         most = self._whole_bytes if stream & 1 else WHOLE_BYTES
         if len(frame) > most + _WHOLE_HEAD.size:
             raise WireError(f"a message in one frame of {len(frame)} bytes; the largest has {most}")

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from hanse.errors import TooLarge, WireError
 from hanse.messages import (
+    WHOLE_HEADER_BYTES,
     Allocate,
     Assembler,
     Buffer,
@@ -32,7 +33,7 @@ from hanse.transports._turns import Turn
 CHUNK_BYTES = 1 << 20  # a few are held for each node at once; larger ones are no faster
 LARGE_BYTES = 2 << 20  # payloads above this take turns; both ends must agree on it
 LONG_HEADER = 128 << 10
-WHOLE_REPLY = CHUNK_BYTES + (64 << 10)  # in one frame, with its header
+WHOLE_REPLY = CHUNK_BYTES + WHOLE_HEADER_BYTES  # in one frame
 BEGIN, CHUNK, SIGNAL, PACKED, WHOLE_FRAME = 1, 2, 3, 4, 5  # frame types, as in hanse.messages
 _IGNORED = 1024
 
