@@ -15,6 +15,7 @@ import hanse
 from hanse import algorithms, bundle, registry
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, Refused, RunFailed
+from hanse.experiment import analytics as analytics_module
 from hanse.experiment import simulation
 from hanse.experiment.analytics import FederatedAnalytics
 from hanse.experiment.analytics_result import FAResult
@@ -341,6 +342,21 @@ def test_totals_are_asked_for_at_once_where_they_were_the_answer_before(monkeypa
         analytics = hanse.simulate(dict(list(sites.items())[:few])).analytics()
         assert float(analytics.mean(["mpg"])["mpg"]) == pytest.approx(cars()["mpg"].mean())
         assert analytics.requests == asked
+
+
+def test_who_refused_totals_is_named_where_the_others_are_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was said that a sum of one node does not fit, and not who had said no, nor why."""
+    sites = {name: cars() for name in ("ulm", "bonn", "kiel")}
+    analytics = hanse.simulate(sites, policy={"statistics_minimum": "total"}).analytics()
+    said = {"ulm": "its owner allows no statistics", "bonn": "its owner wants three nodes"}
+
+    def no(*_: Any, **__: Any) -> None:
+        raise Refused("rejected")
+
+    monkeypatch.setattr(analytics_module, "wait", no)
+    monkeypatch.setattr(analytics_module, "_rejections", lambda _: said)
+    with pytest.raises(Refused, match="bonn: its owner wants three nodes; ulm: its owner allows no statistics"):
+        FederatedAnalytics(analytics.backend, gathering="secure").mean(["mpg"])
 
 
 def test_describe() -> None:

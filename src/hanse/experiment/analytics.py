@@ -440,7 +440,13 @@ class FederatedAnalytics:
         config = self._config(options, items)
         refused: dict[str, str] = {}
         while True:
-            run_id = self._proposed(config, options, items)
+            try:
+                run_id = self._proposed(config, options, items)
+            except (ConfigError, Conflict) as error:
+                if not refused:
+                    raise
+                why = "; ".join(f"{n}: {reason}" for n, reason in sorted(refused.items()))
+                raise Refused(f"the statistics were refused. {why}. The others alone: {error.message}") from None
             self.requests += 1
             try:
                 result = wait(self.backend, run_id, config.num_rounds, progress=False)
