@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xxhash
 
 from hanse.errors import WireError
 from hanse.messages import WHOLE_BYTES, WHOLE_HEADER_BYTES, Assembler, Message, Record, Spool, frames, receipt
@@ -79,6 +80,15 @@ def test_a_reply_of_more_than_a_chunk_or_with_a_long_header_is_several_frames(ar
     _, written = asyncio.run(answered(Budget(), arrays))
     assert _WHOLE not in first_bytes(written)
     assert len(written) > 3
+
+
+def test_a_header_behind_which_numbers_do_not_lie_aligned_is_refused() -> None:
+    (frame,) = frames(Message("reply", "i", "n", Record({}, {"x": np.arange(9.0)})), 3)
+    length = int.from_bytes(frame[8:12], "little")
+    content = frame[32 : 32 + length] + b" " + frame[32 + length :]
+    longer = struct.pack("<BI3xI4x16s", _WHOLE, 3, length + 1, xxhash.xxh3_128_digest(content)) + content
+    with pytest.raises(WireError, match="in eights"):
+        Assembler().feed(longer)
 
 
 def test_a_long_header_in_one_frame_is_refused_before_it_is_read() -> None:

@@ -393,8 +393,10 @@ class Assembler:
         if len(frame) < _WHOLE_HEAD.size:
             raise WireError("a message in one frame is cut off")
         _, stream, length, checksum = _WHOLE_HEAD.unpack_from(frame)
-        if length > WHOLE_HEADER_BYTES:
-            raise WireError(f"a message in one frame has a header of {length} bytes; at most {WHOLE_HEADER_BYTES}")
+        if length > WHOLE_HEADER_BYTES or length % 8:  # behind it numbers lie aligned
+            raise WireError(
+                f"a message in one frame has a header of {length} bytes; at most {WHOLE_HEADER_BYTES}, in eights"
+            )
         most = self._whole_bytes if stream & 1 else WHOLE_BYTES
         if len(frame) > most + _WHOLE_HEAD.size:
             raise WireError(f"a message in one frame of {len(frame)} bytes; the largest has {most}")
