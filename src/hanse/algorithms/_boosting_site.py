@@ -241,7 +241,7 @@ def answer(site: Site, ask: Question) -> Contribution:
         places = work.standing(nodes)
         found = {"rows": places[:, 2] - places[:, 1], **sizes}
         if ask.grows and not sizes:
-            found |= _sums(work, nodes, ask.level.apart if ask.level else None)
+            found |= _sums(work, nodes, places, ask.level.apart if ask.level else None)
     site.progress()
     shown |= {"n": float(of.size), "n_test": float(len(of.test))}
     return Contribution(Record({}, found), 1.0, sums, shown, Combine.SUM)
@@ -351,11 +351,11 @@ def _begun(work: Workspace, ask: Question, model: Any, rows: Observed) -> dict[s
     return {} if units is not None else {"magnitudes": np.sum(magnitudes, axis=0)}
 
 
-def _sums(work: Workspace, nodes: Array, apart: Array | None) -> dict[str, Array]:
+def _sums(work: Workspace, nodes: Array, places: Array, apart: Array | None) -> dict[str, Array]:
     """Those of some nodes in each bin."""
     if apart is None:
-        return {"histograms": work.histograms(nodes)}
-    sums, own = work.packed(nodes, apart)
+        return {"histograms": work.histograms(nodes, places)}
+    sums, own = work.packed(nodes, apart, places)
     return {"histograms": sums, **({"apart": own} if len(apart) else {})}
 
 

@@ -29,6 +29,7 @@ _LEAST_ROWS = 1 << 14  # of a thread
 _BY_COLUMN = 1 << 24  # bytes of bins; more are not held twice
 _PARTED = 1 << 18  # rows; fewer are parted in less time than another thread needs to begin
 _NONE = np.zeros(0, np.int32)
+_NOWHERE = np.array([-1, 0, 0])
 
 
 @dataclass(slots=True)
@@ -164,10 +165,12 @@ class Workspace:
         """Sends the rows of nodes to their children, and on to theirs. Raises ``DataError`` where a split is of no node
         that has rows, or of a column or to a child that there is not; the rows of all trees are lost then."""
         self.grown = ""
-        told = np.array((splits.node, splits.left, splits.feature, splits.bin, splits.default_left), np.int64).T.copy()
-        right, done = np.array(splits.right), 0
-        places = np.full((len(self.places) + 2 * len(told), 3), (-1, 0, 0), np.int64)
-        places[: len(self.places)] = self.places
+        told = np.empty((len(splits.node), 5), np.int64)
+        for place, own in enumerate((splits.node, splits.left, splits.feature, splits.bin, splits.default_left)):
+            told[:, place] = own
+        right, done, before = np.array(splits.right), 0, len(self.places)
+        places = np.empty((before + 2 * len(told), 3), np.int64)
+        places[:before], places[before:] = self.places, _NOWHERE
         spare = np.empty_like(self.order)
 
         def some(low: int, high: int) -> None:
@@ -206,38 +209,38 @@ class Workspace:
         """Whether both sums of each bin, but for those ``apart``, are one number."""
         which = apart.tobytes()
         if (known := self._fits.get(which)) is None:
+            if ((apart < 0) | (apart >= int(self._starts[-1]))).any() or (np.diff(apart) <= 0).any():
+                raise WireError("the bins that are told apart do not rise, or are none of this table")
             if len(self._fits) > 1:  # those apart are the same in all rounds
                 self._fits.clear()
-            most = int(np.delete(self.filled, apart).max(initial=0))
+            most = int(np.delete(self.filled, apart).max(initial=0)) if len(self.filled) else 0
             known = self._fits[which] = self.largest is not None and fits(most, self.largest)
         return known and self.largest is not None
 
-    def histograms(self, nodes: Array) -> Array:
-        """(nodes, bins, 2) int64: the sums of the pairs of each node's rows in each bin."""
-        sums = self._summed(nodes)
+    def histograms(self, nodes: Array, places: Array | None = None) -> Array:
+        """(nodes, bins, 2) int64: the sums of the pairs of each node's rows in each bin. ``places``: as
+        :meth:`standing` has them, where they were looked at."""
+        sums = self._summed(self.standing(nodes) if places is None else places)
         return unpacked(sums) if sums.ndim == 2 else sums
 
-    def packed(self, nodes: Array, apart: Array) -> tuple[Array, Array]:
+    def packed(self, nodes: Array, apart: Array, places: Array | None = None) -> tuple[Array, Array]:
         """The same as :mod:`hanse.boosting.packed` has it, (nodes, bins) int64, but for the bins that are told
         ``apart``: these are 0 there, and their sums are (nodes, apart, 2) int64. Raises ``DataError`` where those of
         the others may not fit."""
-        if ((apart < 0) | (apart >= self._starts[-1].astype(np.int64))).any() or (np.diff(apart) <= 0).any():
-            raise WireError("the bins that are told apart do not rise, or are none of this table")
         if not self._fit(apart):
             raise DataError(
                 "a bin has more rows here than were counted before the first tree; has the table changed? Run it again"
             )
-        sums = self._summed(nodes)
+        sums = self._summed(self.standing(nodes) if places is None else places)
         if not len(apart):
             return (sums if sums.ndim == 2 else packed(sums)), np.zeros((len(sums), 0, 2), np.int64)
         own = sums[:, apart]
         sums[:, apart] = 0
         return (sums, unpacked(own)) if sums.ndim == 2 else (packed(sums), own)
 
-    def _summed(self, nodes: Array) -> Array:
+    def _summed(self, places: Array) -> Array:
         """The sums of each bin in one number where all of this site's fit, else in two."""
-        places = self.standing(nodes)
-        sums = np.zeros((len(nodes), int(self._starts[-1]), *(() if self._fit() else (2,))), np.int64)
+        sums = np.zeros((len(places), int(self._starts[-1]), *(() if self._fit() else (2,))), np.int64)
         rows, more = int((places[:, 2] - places[:, 1]).sum()), list[tuple[int, Array]]()
         tasks: list[Callable[[], object]] = []
 
@@ -246,7 +249,7 @@ class Workspace:
 
         if threads() == 1 or rows < _LEAST_ROWS:
             task(places, sums)
-        elif len(nodes) >= 2 * threads():  # enough for all threads, some nodes each
+        elif len(places) >= 2 * threads():  # enough for all threads, some nodes each
             for first, last in _groups(places):
                 task(places[first:last], sums[first:last])
         else:
