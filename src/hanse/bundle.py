@@ -97,11 +97,25 @@ class Bundle:
         protection.check(config, self.content["alignment"]["kinds"], _declared(datasets))
         return protection.of(config, len(datasets))
 
+    def unread(self) -> str:
+        """Why this release cannot read what it says, in words: an earlier one wrote it otherwise; "" where it can."""
+        odd = otherwise(self.content)
+        try:
+            RunConfig.parse(self.content["config"])
+        except ConfigError as error:
+            odd.append(f"config ({error.message})")
+        if not odd:
+            return ""
+        release = str(self.content.get("hanse"))[:40]
+        return f"an earlier build of Hanse ({release}) wrote it, and this one reads it otherwise: {', '.join(odd)}"
+
     def preview(self) -> str:
         """The text that a data owner reads: settings first, then the code that will run."""
         config = self.content["config"]
         lines = [f"# hanse {self.content['hanse']}, bundle {self.sha256}", "# settings"]
         lines += [f"#   {name} = {value!r}" for name, value in config.items() if name != "plan"]
+        if why := self.unread():
+            return "\n".join([*lines, f"# it does not run here: {why}"]) + self.code_preview()
         alignment = self.content["alignment"]
         lines += [f"# features ({len(alignment['features'])}): {', '.join(alignment['features'][:50])}"]
         ways = sorted(self.content["gathering"].items())
@@ -200,6 +214,12 @@ def freeze(config: RunConfig, alignment: Mapping[str, Json], datasets: Mapping[s
     )
 
 
+def otherwise(content: Mapping[str, Json]) -> list[str]:
+    """What of a bundle has another form than here: an earlier release made it."""
+    forms = {"gathering": dict, "transforms": list, "datasets": dict, "alignment": dict, "code": dict}
+    return [name for name, form in forms.items() if not isinstance(content.get(name, form()), form)]
+
+
 def thaw(text: str, sha256: str) -> Bundle:
     """The bundle in ``text``. Raises ``NotApproved`` if it is not the one that ``sha256`` names."""
     found = hashlib.sha256(text.encode()).hexdigest()
@@ -208,7 +228,10 @@ def thaw(text: str, sha256: str) -> Bundle:
     content = loads(text)
     wanted = {"hanse", "config", "alignment", "datasets", "gathering", "transforms", "code"}
     if not isinstance(content, dict) or set(content) != wanted:
-        raise WireError(f"a bundle has exactly {', '.join(sorted(wanted))}")
+        raise WireError(
+            f"a bundle has exactly {', '.join(sorted(wanted))}; one of another build of Hanse has others and does "
+            "not run here: propose it again"
+        )
     return Bundle(content)
 
 

@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hanse.bundle import Bundle, plan_texts
+from hanse.bundle import Bundle, otherwise, plan_texts
 from hanse.errors import HanseError
 from hanse.messages import Json
 
@@ -25,6 +25,9 @@ _MISSING = object()
 
 def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> Iterator[str]:
     """Lines for an owner, from the contents of two bundles; none where both ask the same."""
+    if otherwise(before) or otherwise(after):
+        yield "an earlier build of Hanse made the one before: what is new cannot be told apart, so read all of it"
+        return
     if before.get("hanse") != after.get("hanse"):
         yield f"release: {after.get('hanse')}, before {before.get('hanse')}"
     for name, new, old in _changed(before.get("config"), after.get("config")):

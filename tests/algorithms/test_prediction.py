@@ -11,7 +11,7 @@ import pytest
 import xgboost
 from drive import Drive, shares, toy
 
-from hanse.errors import DataError, NotFound
+from hanse.errors import DataError, NotFound, WireError
 from hanse.kinds import Site
 from hanse.learning import rows as preparation
 from hanse.learning.evaluation import evaluate
@@ -203,3 +203,10 @@ def test_a_score_is_of_the_rows_with_a_target(model: str, kind: str) -> None:
     wanted = predictor.score(table.take(first), known[:60])
     assert 0.5 < wanted < 1
     assert predictor.score(table, [*known[:60], *[None] * 40]) == pytest.approx(wanted)
+
+
+def test_boosted_trees_of_an_earlier_release_are_refused_in_words() -> None:
+    _, result = learn("xgboost", "binary")
+    then = Record(result.data, {name: result.arrays[name] for name in result.arrays if name != "model.base"})
+    with pytest.raises(WireError, match="this one learns it anew"):
+        Predictor(then).predict(toy(5))

@@ -17,8 +17,9 @@ from sqlalchemy.exc import OperationalError
 
 from hanse import registry, rounds
 from hanse.codec import encode
-from hanse.coordinator import background, consent, driving
+from hanse.coordinator import background, consent, driving, sessions
 from hanse.coordinator.settings import CoordinatorSettings
+from hanse.differences import differences
 from hanse.errors import StorageFailed
 from hanse.messages import Record
 from tests.extending import install
@@ -105,6 +106,37 @@ def test_a_fault_of_storage_pauses_a_run_with_its_reason_and_it_goes_on(
             assert [t["to"] for t in told if t["to"] == "paused"] == ["paused", "paused"]
             assert any("No space left" in t["reason"] and "by itself" in t["reason"] for t in told)
             assert f.store.runs.get(run).retry_at is None
+
+    asyncio.run(body())
+
+
+def test_what_an_earlier_release_proposed_is_read_or_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bundles said of all ways to combine at once how they are gathered: after an upgrade such a run failed with an
+    error of the coordinator, and whoever looked at one got nothing."""
+
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            f.people("a")
+            await f.node("a", standing="accept")
+            done = (await f.propose())["session_id"]
+            assert await f.state(done, "completed", "failed") == "completed"
+            real = f.store.runs.bundle
+
+            def then(run: str) -> Any:
+                waits = f.store.runs.get(run).state in ("pending", "awaiting_consent")
+                return real(run) if waits else {**real(run), "gathering": "plain"}
+
+            monkeypatch.setattr(f.store.runs, "bundle", then)
+            monkeypatch.setattr(sessions, "_shown", {})
+            shown = await f.ok("sci", "GET", f"/api/training/sessions/{done}")
+            assert "it does not run here: an earlier build of Hanse" in shown["code_preview"]
+            assert "# ---- hanse.algorithms.probe" in shown["code_preview"]
+            assert list(differences(f.store.runs.bundle(done), real(done)))[0].startswith("an earlier build of Hanse")
+            run = (await f.propose())["session_id"]
+            assert await f.state(run, "completed", "failed") == "failed"
+            assert f.store.runs.get(run).reason.endswith("reads it otherwise: gathering; propose it again")
 
     asyncio.run(body())
 

@@ -63,6 +63,18 @@ def test_it_says_data_consent_code_protection_and_figures(tmp_path: Path) -> Non
     asyncio.run(body())
 
 
+def test_of_what_an_earlier_release_proposed_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            session = await finished(f)
+            real = f.store.runs.bundle
+            monkeypatch.setattr(f.store.runs, "bundle", lambda run: {**real(run), "gathering": "plain"})
+            said = await f.refused("sci", "GET", f"/api/runs/{session['session_id']}/card", None, 409)
+            assert "has no card here: an earlier build of Hanse" in str(said)
+
+    asyncio.run(body())
+
+
 def test_words_of_others_are_only_words(tmp_path: Path) -> None:
     async def body() -> None:
         async with Federation(tmp_path) as f:

@@ -20,7 +20,7 @@ from hanse.coordinator.importance import importance
 from hanse.coordinator.journal import StoreJournal
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.starting_model import starting_model
-from hanse.errors import HanseError, NotNow, Refused
+from hanse.errors import HanseError, NotNow, Refused, RunFailed
 from hanse.kinds import State
 from hanse.learning.measuring import MEASURED
 from hanse.messages import Json
@@ -181,6 +181,8 @@ class RunDriver:
     async def _compute(self, run: StoredRun) -> StoredRun:
         config = RunConfig.parse(run.config)
         frozen, start, facts, past = await asyncio.to_thread(self._load, run, config)
+        if why := Bundle(frozen).unread():
+            raise RunFailed(f"the run cannot go on: {why}; propose it again")
         algorithm = await asyncio.to_thread(lambda: algorithms.build(config, starting_model(self._store, config)))
 
         reason = ""

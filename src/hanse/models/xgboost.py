@@ -158,8 +158,11 @@ def predict(result: Record, X: Array) -> Array:
 
 def _parts(result: Record) -> tuple[ExactTrees, Trees, Array]:
     model, own = build(task_of(result), options_of(result)), parameters_of(result)
-    base = np.asarray(own.pop("base"), np.float32)
     try:
+        base = np.asarray(own.pop("base"), np.float32)
         return model, Trees(**own), base
-    except TypeError:
-        raise WireError("the model holds other arrays than those of boosted trees") from None
+    except (KeyError, TypeError):
+        raise WireError(
+            "the model holds other arrays than those of boosted trees; an earlier release that made it reads it, and "
+            "this one learns it anew"
+        ) from None

@@ -13,7 +13,7 @@ from hanse.bundle import Bundle
 from hanse.coordinator import coefficients_view, evidence, model_card, sessions
 from hanse.coordinator.access import check_reading, coordinator, own_node
 from hanse.coordinator.routes.mllabiome import visible
-from hanse.errors import NotFound
+from hanse.errors import NotFound, OtherRelease
 from hanse.run_schema import run_schema
 from hanse.store.states import RunState
 
@@ -135,6 +135,8 @@ async def card(request: Request, session_id: str) -> Response:
         frozen = Bundle(store.runs.bundle(session_id))
         if not frozen.content:
             raise NotFound(f"run {session_id} took place elsewhere; its card is there")
+        if why := frozen.unread():
+            raise OtherRelease(f"run {session_id} has no card here: {why}")
         steps = [r.public() for r in store.rounds.list(session_id)]
         return model_card.card(sessions.full(store, run, frozen), frozen, versions, steps)
 
