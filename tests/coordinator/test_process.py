@@ -45,7 +45,8 @@ def hanse(*arguments: str) -> str:
 
 def test_first_start(live: Live) -> None:
     """The operator's token is printed once and kept in a file that only the owner can read."""
-    assert sum("operator token" in line for line in live.printed) == 1
+    [said] = [line for line in live.printed if "operator token" in line]
+    assert "operator.token): sign in with it on the page" in said
     assert stat.S_IMODE((live.home / "operator.token").stat().st_mode) == 0o600
     assert stat.S_IMODE(live.home.stat().st_mode) == 0o700
     me = asyncio.run(live.ok("GET", "/api/me"))

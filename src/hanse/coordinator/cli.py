@@ -128,7 +128,7 @@ def start(
         if where.token is not None:
             # what is not a terminal is a log, and a log is no place for it
             shown = f"{where.token}   (shown only now; also" if sys.stdout.isatty() else "(it stands"
-            click.echo(f"operator token {shown} in operator.token of the home)")
+            click.echo(f"operator token {shown} in {home / 'operator.token'}): sign in with it on the page")
         settle()
         click.echo("ready")
 
