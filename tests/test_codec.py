@@ -267,6 +267,17 @@ def test_missing_fields_have_their_defaults() -> None:
     assert found.counts == {}
 
 
+def test_what_is_none_unless_it_is_said_is_not_said() -> None:
+    """An ask of boosting says one of a dozen things, and each node reads it twice."""
+    known: Known = {}
+    for unit in ("cm", None):
+        value = Scale(np.zeros(1), np.ones(1), unit)
+        for record in (encode(value), encode(value, known)):
+            assert record.data == ({} if unit is None else {"unit": "cm"})
+            assert decode(Scale, record).unit == unit
+    assert decode(Scale, Record({"unit": None}, encode(value).arrays)).unit is None  # as an earlier release writes it
+
+
 def test_what_cannot_travel_is_an_error_of_the_programmer() -> None:
     @dataclass
     class Changing:

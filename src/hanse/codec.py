@@ -336,6 +336,7 @@ class _Dataclass:
         self._kind = kind
         self._fields = {f.name: _coder(hints[f.name]) for f in dataclasses.fields(kind)}
         self._needed = {f.name for f in dataclasses.fields(kind) if not _optional(f)}
+        self._unsaid = {f.name for f in dataclasses.fields(kind) if f.default is None}  # where they are None
         self._in_json = {name for name, coder in self._fields.items() if not coder.arrays_only}
         self._under = {name for name, coder in self._fields.items() if isinstance(coder, _Mapping)}  # stand below it
         self._below: dict[str, list[tuple[str, _Coder, str]]] = {}  # of some paths: its fields, and where they stand
@@ -355,15 +356,21 @@ class _Dataclass:
             raise _Wrong(path, _said(value), f"a {self._kind.__name__}")
         found = {}
         for name, coder, here in self._places(path):
-            item = coder.encode(getattr(value, name), here, arrays)
+            item = getattr(value, name)
+            if item is None and name in self._unsaid:
+                continue
+            said = coder.encode(item, here, arrays)
             if not coder.arrays_only:
-                found[name] = item
+                found[name] = said
         return found
 
     def encode_again(self, value: Any, arrays: dict[str, Array], known: Known, path: str = "") -> Json:
         found = {}
         for name, coder, here in self._places(path):
             item = getattr(value, name)
+            if item is None and name in self._unsaid:
+                known.pop(here, None)
+                continue
             before = known.get(here)
             if before is None or before[0] is not item:
                 own: dict[str, Array] = {}

@@ -155,7 +155,7 @@ def test_what_all_agreed_on_is_sent_before_the_first_tree_and_then_to_who_has_fo
         one.run()
         trees = [of for ask in one.asks if (of := ask.record.data["of"]).get("forward") or of.get("level")]
         told = [of["prepared"] is not None for of in trees]
-        assert told == [bool(of["forward"] and of["forward"]["whole"]) for of in trees]
+        assert told == [bool((there := of.get("forward")) and there["whole"]) for of in trees]
         assert len(told) >= 12
         assert sum(told) == (1 if one is drive else len(told) // 2 + 1)
 
