@@ -476,7 +476,8 @@ class Book:
         if not self._settled and not self._next.due:
             return
         with self._written(lasting=False):
-            self._db.executemany("DELETE FROM ahead WHERE number = ?", [(row,) for row in self._settled])
+            rows = [(row,) for row in self._settled if row >= 0]  # the others are parts of a window's
+            self._db.executemany("DELETE FROM ahead WHERE number = ?", rows)
             answers = [
                 (reservation.digest, name, account.name, reservation.run)
                 for reservation in self._settled.values()
