@@ -197,6 +197,7 @@ def freeze(config: RunConfig, alignment: Mapping[str, Json], datasets: Mapping[s
             gathering cannot combine what its algorithm asks for.
     """
     config = algorithms.settled(config)
+    algorithms.check_sites(config, len(datasets))
     selection.check(config)
     gathering.check(config, len(datasets))
     protection.check(config, alignment["kinds"], _declared(datasets))

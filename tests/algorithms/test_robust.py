@@ -11,7 +11,8 @@ from drive import shares, toy
 from scipy.stats import norm
 from test_strategies import driven, flat
 
-from hanse.errors import Unusable
+import hanse
+from hanse.errors import ConfigError, Unusable
 from hanse.gathering.plain import Contributions
 from hanse.kinds import Answer, Combine
 from hanse.messages import Buffered, Layout, Memory, Record
@@ -191,3 +192,15 @@ def test_krum_takes_the_site_in_the_thick_of_the_others() -> None:
     for kept, expected in ((1, 1.1), (3, (1.0 + 1.1 + 1.3) / 3), (4, (0.0 + 1.0 + 1.1 + 1.3) / 4)):
         together = inner.aggregation.together(gathered, {"byzantine_sites": 1, "krum_kept": kept})
         np.testing.assert_allclose(together["x"], [expected], rtol=1e-15)
+
+
+@pytest.mark.parametrize(("rule", "needs"), [("krum", 5), ("bulyan", 7)])
+def test_a_run_of_too_few_sites_is_refused_before_an_owner_is_asked(rule: str, needs: int) -> None:
+    """Each round of it failed, when all had agreed to it."""
+    sites = {f"s{i}": {"x": [1.0, 2.0, 3.0, 4.0], "y": ["a", "b", "a", "b"]} for i in range(needs)}
+    about = {"model": "sgd_classifier", "target": "y", "federated_strategy": rule, "rounds": 1}
+    about |= {"sample_id_column": None, "test_fraction": 0.0}
+    hanse.simulate(sites).experiment(**about).run(progress=False)
+    sites.pop("s0")
+    with pytest.raises(ConfigError, match=f"byzantine_sites = 1 needs {needs} sites, and there are {needs - 1}"):
+        hanse.simulate(sites).experiment(**about).propose()

@@ -200,13 +200,15 @@ def write_csv(path: Path, rows: int = 60) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def data_bundle(home: Path, model: str = "logistic_regression", **settings: Json) -> Bundle:
+def data_bundle(home: Path, model: str = "logistic_regression", others: int = 0, **settings: Json) -> Bundle:
+    """Of this node, and of ``others`` that nobody asks."""
     dataset = Catalogue(home).get("visits")
     config = RunConfig.parse({"model_name": model, "num_rounds": 2, "purpose": "to test", **settings})
     schemas = {"alpha": dict(dataset.schema)}
     targets = find("tasks", config.task_type).TASK.columns(config.target_column)
     alignment = features.align(schemas, "intersection", targets=targets, not_features=["Sample"])
-    bound = {"alpha": {"name": dataset.name, "version": dataset.version}}
+    nodes = ["alpha", *(f"other-{i}" for i in range(others))]
+    bound = {node: {"name": dataset.name, "version": dataset.version} for node in nodes}
     return freeze(config, alignment.to_json(), bound)
 
 

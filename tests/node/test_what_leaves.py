@@ -15,7 +15,7 @@ from hanse import algorithms, rounds
 from hanse.config import RunConfig
 from hanse.errors import HanseError, RunFailed
 from hanse.messages import Message, Record
-from hanse.registry import names
+from hanse.registry import find, names
 from hanse.transports.local import LocalTransport
 
 # torch_module, torch_raw and sklearn_estimator need a training plan, which an owner must allow, and cnn images
@@ -54,7 +54,8 @@ def test_no_raw_row_is_in_any_outgoing_message(
         before = node.actions().count("task.answered")
         task = "regression" if model.endswith(NUMBERS) else "survival" if model.startswith("cox") else "auto"
         target = "age, disease" if task == "survival" else "disease"
-        bundle = data_bundle(node.home, model, federated_strategy=strategy, task_type=task, target_column=target)
+        about = {"federated_strategy": strategy, "task_type": task, "target_column": target}
+        bundle = data_bundle(node.home, model, 6 if hasattr(find("algorithms", strategy), "few") else 0, **about)
         await node.approved(bundle, name)
 
         async def handler(peer: str, message: Message, progress: Any) -> Message:

@@ -20,6 +20,7 @@ is agreed on before, how it is evaluated. A file has
 - it may have ``unfit(config)``, a sentence why a configuration, with all its settings, cannot be run with it ("" where
   it can), so that the proposal is refused before an owner is asked; so may what ``ALGORITHM`` is made of, as averaging,
   for what all strategies that share it have in common;
+- it may have ``few(config, sites)``, the same of how many sites a run has;
 - it may have ``most_steps(config)``, the most steps that it takes, of which owners consent to no more (those of
   training rounds and the evaluations between them, where it has none);
 - ``BY_COLUMNS = True``, if its half at a node looks at one column of the rows at a time, so that a node need not hold
@@ -299,6 +300,13 @@ def settled(config: RunConfig) -> RunConfig:
             raise ConfigError(why)
     _check_measures(config)
     return config
+
+
+def check_sites(config: RunConfig, sites: int) -> None:
+    """Raises ``ConfigError`` where a run, with all its settings, has too few sites for its algorithm (``few``)."""
+    few = getattr(find("algorithms", resolve(config)), "few", None)
+    if few is not None and sites and (why := few(config, sites)):
+        raise ConfigError(why)
 
 
 def with_task(config: RunConfig) -> RunConfig:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from hanse.config import RunConfig
 from hanse.errors import Unusable
 from hanse.kinds import Gathered
 from hanse.learning.aggregation import blocks, sizes, trained
@@ -36,6 +37,18 @@ def honest_enough(gathered: Gathered, each: int, rule: str, settings: Mapping[st
         )
         raise Unusable({answer.node: why for answer in gathered.answers})
     return [record.arrays for _, record in found], liars
+
+
+def too_few(config: RunConfig, sites: int, each: int, rule: str) -> str:
+    """Why so many sites are too few even if all of them answer; "" where they are enough."""
+    said = config.ingredient_settings.get("byzantine_sites")
+    liars = int(LIARS.default if said is None else said)
+    if sites >= each * liars + 3:
+        return ""
+    return (
+        f"{rule} with byzantine_sites = {liars} needs {each * liars + 3} sites, and there are {sites}; lower "
+        "byzantine_sites, or ask more sites"
+    )
 
 
 def distances(sites: Sequence[Arrays]) -> Array:

@@ -16,7 +16,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hanse.algorithms._krum import LIARS, distances, honest_enough, scores
+from hanse.algorithms._krum import LIARS, distances, honest_enough, scores, too_few
+from hanse.config import RunConfig
 from hanse.kinds import Combine, Gathered
 from hanse.learning.aggregation import Aggregation, blockwise
 from hanse.learning.averaging import TRAINING, averaging
@@ -42,6 +43,11 @@ def nearest_to_median(sites: Array, count: int) -> Array:
     off = np.abs(sites - np.median(sites, axis=0))
     near = np.sort(np.argsort(off, axis=0, kind="stable")[:count], axis=0)
     return np.asarray(np.take_along_axis(sites, near, axis=0).mean(axis=0))
+
+
+def few(config: RunConfig, sites: int) -> str:
+    """Why a run of so many sites cannot be one; "" where it can."""
+    return too_few(config, sites, 4, "bulyan")
 
 
 def _together(gathered: Gathered, settings: Mapping[str, Json]) -> dict[str, Array]:

@@ -18,7 +18,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hanse.algorithms._krum import LIARS, distances, honest_enough, scores
+from hanse.algorithms._krum import LIARS, distances, honest_enough, scores, too_few
+from hanse.config import RunConfig
 from hanse.kinds import Combine, Gathered
 from hanse.learning.aggregation import Aggregation, blockwise
 from hanse.learning.averaging import TRAINING, averaging
@@ -35,6 +36,11 @@ SETTINGS = {
         1, "so many sites are averaged, and no more than cannot lie; 1: Krum, more: multi-Krum", whole(1, 100_000)
     ),
 }
+
+
+def few(config: RunConfig, sites: int) -> str:
+    """Why a run of so many sites cannot be one; "" where it can."""
+    return too_few(config, sites, 2, "krum")
 
 
 def _together(gathered: Gathered, settings: Mapping[str, Json]) -> dict[str, Array]:
