@@ -269,6 +269,27 @@ def test_steps_that_nobody_is_shown_are_not_asked_for(real: Living, shown: bool)
     here.close()
 
 
+@pytest.mark.parametrize("outer", ["{}\n", " {}", "{}\r\n"])
+def test_a_token_is_read_with_the_end_of_its_line(real: Living, outer: str) -> None:
+    with hanse.connect(real.url, outer.format(real.tokens["scientist"])) as here:
+        assert here.nodes()
+
+
+@pytest.mark.parametrize("odd", ["{} x", "{}\r\nX: y", "t\u00f6k{}", " "])
+def test_a_token_that_cannot_be_sent_is_in_no_error(real: Living, odd: str) -> None:
+    """It was said that the coordinator does not answer, with all of the token."""
+    token = real.tokens["scientist"]
+    with pytest.raises(NotAuthenticated, match="no token has") as error:
+        hanse.connect(real.url, odd.format(token))
+    assert token not in str(error.value)
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://127.0.0.1:99999", "http://127.0.0.1:x"])
+def test_an_address_that_is_none_is_refused_in_words(url: str) -> None:
+    with pytest.raises(ConfigError, match="expected https://host:port"):
+        hanse.connect(url, "hanse_x")
+
+
 def test_what_the_coordinator_refuses(real: Living, federation: Federation) -> None:
     with pytest.raises(NotAuthenticated):
         hanse.connect(real.url, "hanse_" + "x" * 43)

@@ -42,7 +42,7 @@ def login(url: str, token: str | None, ca: str | None, oidc: bool) -> None:
 
         token = device_login(credentials.Credentials(url, "", ca or ""), click.echo)
     token = token or click.prompt("API token", hide_input=True)
-    known = credentials.Credentials(url, token, ca or "")
+    known = credentials.Credentials(url, credentials.sendable(token), ca or "")
     here = Connection(known)
     try:
         account = here.me()["account"]

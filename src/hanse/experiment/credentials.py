@@ -86,7 +86,18 @@ def resolve(url: str | None, token: str | None, authority: str | os.PathLike[str
         raise NotAuthenticated(
             f"no token is known for {wanted}; give token=..., set HANSE_TOKEN, or run hanse login {wanted}"
         )
-    return Credentials(found.url, found.token, found.authority or os.environ.get("HANSE_CA", ""))
+    return Credentials(found.url, sendable(found.token), found.authority or os.environ.get("HANSE_CA", ""))
+
+
+def sendable(token: str) -> str:
+    """The token without outer blanks, such as the end of the line that it was read from. Raises ``NotAuthenticated``,
+    without a word of the token, where a header cannot hold it: who sends it would tell all of it in an error."""
+    told = token.strip()
+    if not told or not all("!" <= letter <= "~" for letter in told):
+        raise NotAuthenticated(
+            "the token has blanks, line ends or letters that no token has; give it as the operator did, hanse_..."
+        )
+    return told
 
 
 def known(url: str | None = None) -> bool:
@@ -104,7 +115,13 @@ def checked(url: str) -> str:
     ...
     hanse.errors.ConfigError: http://coordinator.example is plain text; your token would be read on the way; use https
     """
-    parts = urlsplit(url.rstrip("/"))
+    try:
+        parts = urlsplit(url.rstrip("/"))
+        parts.port  # noqa: B018
+    except ValueError as error:
+        raise ConfigError(
+            f"{url!r} is not the address of a coordinator ({error}); expected https://host:port"
+        ) from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"{url!r} is not the address of a coordinator; expected https://host:port")
     if parts.username or parts.password or parts.query or parts.fragment:
