@@ -89,6 +89,7 @@ def _connected(port: int, root: bytes) -> ssl.SSLSocket:
 
 def _passes_on(port: int, root: bytes, inner: socket.socket) -> None:
     """The process of a node that has the connection, where another one computes."""
+    keep_warm()
     outer = _connected(port, root)
     while True:
         head = read(outer, ASK.size)

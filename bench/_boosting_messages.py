@@ -24,6 +24,7 @@ from _boosting_floor import ASK, HEAD, Level, Prepared, Spent, add_reply, follow
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from hanse.allocator import keep_warm
 from hanse.event_loop import run
 from hanse.identity import Authority, NodeIdentity, csr
 from hanse.messages import MAX_MESSAGE_BYTES, Array, Memory, Message, Record
@@ -40,6 +41,7 @@ def _nothing(*_: Any) -> None:
 
 def _connection(address: str, identity: NodeIdentity, inner: socket.socket) -> None:
     """The process of a node that has the connection."""
+    keep_warm()  # as a node does
     run(_passes_on(address, identity, inner))
 
 
