@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _boosting_floor import ASK, HEAD, Level, Prepared, Spent, add_reply, following, read, rows_of
+from _boosting_floor import ASK, HEAD, Prepared, Spent, add_reply, following, read, rows_of
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -50,7 +50,12 @@ async def _passes_on(address: str, identity: NodeIdentity, inner: socket.socket)
     waits: list[asyncio.Future[tuple[Array, float, int]]] = []
 
     def came() -> None:
-        nbytes, spent, each = HEAD.unpack(read(inner, HEAD.size))
+        try:
+            head = read(inner, HEAD.size)
+        except ConnectionError:  # the other process was ended before this one
+            loop.remove_reader(inner.fileno())
+            return
+        nbytes, spent, each = HEAD.unpack(head)
         sums = np.frombuffer(read(inner, nbytes), np.uint8)
         waits.pop().set_result((sums, spent + time.process_time(), each))
 
@@ -106,7 +111,8 @@ async def _per_tree(X: Array, y: Array, nodes: int, trees: int, depth: int, warm
                     began = True
                     spent.begin()
                 found = np.zeros(level.numbers, np.int64)
-                await asyncio.gather(*(_ask(coordinator, k, level, found, spent) for k in range(nodes)))
+                body = Record({"counts": [*level.counts()]}, {"told": np.frombuffer(level.told(), np.uint8)})
+                await asyncio.gather(*(_ask(coordinator, k, body, found, spent) for k in range(nodes)))
             return spent.per_tree(trees)
         finally:
             for process in reversed(started):  # who waits for another one ends before it
@@ -119,8 +125,7 @@ async def _refuses(peer: str, request: Message, alive: Progress) -> Message:
     raise NotImplementedError("no node asks for anything")
 
 
-async def _ask(coordinator: GrpcCoordinator, number: int, level: Level, total: Array, spent: Spent) -> None:
-    body = Record({"counts": [*level.counts()]}, {"told": np.frombuffer(level.told(), np.uint8)})
+async def _ask(coordinator: GrpcCoordinator, number: int, body: Record, total: Array, spent: Spent) -> None:
     reply = await coordinator.request(f"node-{number}", Message("task", os.urandom(16).hex(), body=body))
     sums, said = reply.body.arrays["sums"], reply.body.data
     add_reply(total, sums, said["each"])  # type: ignore[arg-type]
