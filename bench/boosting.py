@@ -25,7 +25,7 @@ loaded and loops compiled; ``node_peak_mb`` is that highest size as a whole, and
 binned data. It says something where these are large: that is what the line of one node is for, whose table (8 bytes a
 value) is larger than what a node keeps in memory. ``loss`` and ``pooled_loss`` are on rows that nobody learned of. The
 last line has the second shape once more, over lines of ``--line-ms`` there and back between nodes and coordinator, with
-fewer trees.
+fewer trees; ``echo_ms`` is what a bare echo of a kilobyte took over such a line.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from typing import Any
 import _boosting_messages
 import numpy as np
 from _boosting_floor import per_tree
-from _line import Line
+from _line import echo_s, line_of
 from _processes import family, own_seconds, peak_mb, reset_peak, resident_mb, spent
 from _report import Report, numbers
 
@@ -137,7 +137,7 @@ def federated(X: Any, y: Any, nodes: int, trees: int, depth: int, home: Path, li
     import polars as pl
 
     with contextlib.ExitStack() as stack:
-        federation = stack.enter_context(Federation(home))
+        federation, echo_ms = stack.enter_context(Federation(home)), 0.0
         names = [f"node-{k}" for k in range(nodes)]
         for k, name in enumerate(names):
             own = {f"x{i}": X[k::nodes, i] for i in range(X.shape[1])}
@@ -148,7 +148,8 @@ def federated(X: Any, y: Any, nodes: int, trees: int, depth: int, home: Path, li
                 command("node", "dataset", "add", str(file), "--name", tag, "--tags", tag, "--home", str(place))
             if line_ms:  # from here on it dials the line
                 port = federation.grpc.rpartition(":")[2]
-                line = stack.enter_context(Line(int(port), line_ms / 2000))
+                line = stack.enter_context(line_of(int(port), line_ms / 1000))
+                echo_ms = 1000 * echo_s(line.one_way_s)
                 settings = place / "node.toml"
                 settings.write_text(settings.read_text().replace(f"127.0.0.1:{port}", f"127.0.0.1:{line.port}"))
         with ThreadPoolExecutor(4) as pool:
@@ -176,6 +177,7 @@ def federated(X: Any, y: Any, nodes: int, trees: int, depth: int, home: Path, li
         "bytes_per_tree": sent,
         "node_peak_mb": peak,
         "node_growth_mb": growth,
+        "echo_ms": echo_ms,
         "binned_mb": len(X[::nodes]) * X.shape[1] / 1e6,
         "result": result,
     }
@@ -250,7 +252,8 @@ def main() -> None:
     shapes = options.shapes.split(",")
     nodes = options.nodes or [SHAPES[shape][3] for shape in shapes]
     trees = options.trees or [SHAPES[shape][4] for shape in shapes]
-    columns = ["shape", "nodes", "trees", "line_ms", "seconds", "pooled_seconds", "ratio", "cpu_seconds", "cpu_ratio"]
+    columns = ["shape", "nodes", "trees", "line_ms", "echo_ms", "seconds", "pooled_seconds", "ratio"]
+    columns += ["cpu_seconds", "cpu_ratio"]
     columns += ["floor_seconds", "floor_cpu", "apart_seconds", "apart_cpu", "messages_seconds", "messages_cpu"]
     columns += ["cpu_coordinator", "cpu_nodes", "cpu_workers", "cpu_counting"]
     columns += ["asks_per_tree", "bytes_per_tree", "start_seconds", "node_peak_mb", "node_growth_mb"]
