@@ -24,8 +24,8 @@ above that of a worker which has learned of 2,000 rows and waits, with libraries
 loaded and loops compiled; ``node_peak_mb`` is that highest size as a whole, and ``growth_ratio`` the growth over the
 binned data. It says something where these are large: that is what the line of one node is for, whose table (8 bytes a
 value) is larger than what a node keeps in memory. ``loss`` and ``pooled_loss`` are on rows that nobody learned of. The
-last line has the second shape once more, over lines of ``--line-ms`` there and back between nodes and coordinator, with
-fewer trees; ``echo_ms`` is what a bare echo of a kilobyte took over such a line.
+last line has the second shape once more, over lines of ``--line-ms`` there and back between nodes and coordinator;
+``echo_ms`` is what a bare echo of a kilobyte took over such a line.
 """
 
 from __future__ import annotations
@@ -55,7 +55,6 @@ from hanse.boosting.kernel import add_up, part  # noqa: E402
 from hanse.boosting.scales import packable  # noqa: E402
 
 SHORT = 2
-LINE_TREES = 20  # over slow lines
 WARM_ROWS = 2000
 SHAPES = {  # rows, columns, whether these are 0 and 1, nodes, trees
     "500000x30": (500_000, 30, False, 4, 100),
@@ -264,7 +263,7 @@ def main() -> None:
         report.add(measure(shape, count, rounds, options.depth))
     if options.line_ms and SLOW in shapes:
         at = shapes.index(SLOW)
-        report.add(measure(SLOW, nodes[at], min(LINE_TREES, trees[at]), options.depth, options.line_ms))
+        report.add(measure(SLOW, nodes[at], trees[at], options.depth, options.line_ms))
 
 
 if __name__ == "__main__":
