@@ -217,8 +217,8 @@ def freeze(config: RunConfig, alignment: Mapping[str, Json], datasets: Mapping[s
 
 def otherwise(content: Mapping[str, Json]) -> list[str]:
     """What of a bundle has another form than here: an earlier release made it."""
-    forms = {"gathering": dict, "transforms": list, "datasets": dict, "alignment": dict, "code": dict}
-    return [name for name, form in forms.items() if not isinstance(content.get(name, form()), form)]
+    forms = {"gathering": Mapping, "transforms": list, "datasets": Mapping, "alignment": Mapping, "code": Mapping}
+    return [name for name, form in forms.items() if name in content and not isinstance(content[name], form)]
 
 
 def thaw(text: str, sha256: str) -> Bundle:

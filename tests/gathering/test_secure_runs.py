@@ -106,9 +106,9 @@ def test_trees_of_exact_boosting_are_the_same_bytes_where_bins_are_full(monkeypa
     monkeypatch.setattr(scales, "COARSEST", scales.FINEST)
     inner, told = Workspace.packed, list[int]()
 
-    def packed(self: Workspace, nodes: Any, apart: Any) -> Any:
+    def packed(self: Workspace, nodes: Any, apart: Any, *places: Any) -> Any:
         told.append(len(apart))
-        return inner(self, nodes, apart)
+        return inner(self, nodes, apart, *places)
 
     monkeypatch.setattr(Workspace, "packed", packed)
     full = {
@@ -311,8 +311,8 @@ def test_a_secure_sum_that_cannot_be_one_of_rows_is_not_used(federation: Any, mo
     """Nobody sees whose numbers are wrong; that some are, the sums of two columns tell."""
     inner, wrong = Workspace.packed, [1]
 
-    def packed(self: Workspace, nodes: Any, apart: Any) -> Any:
-        sums, own = inner(self, nodes, apart)
+    def packed(self: Workspace, nodes: Any, apart: Any, *places: Any) -> Any:
+        sums, own = inner(self, nodes, apart, *places)
         if wrong:
             sums[:, 0] += wrong.pop()
         return sums, own

@@ -29,16 +29,18 @@ database_option = click.option(
 def opened(home: Path, database: str) -> Store:
     """The store of the coordinator; to be closed.
 
-    Raises ``NotFound`` where none was ever started there: an account that is made in another folder opens nothing.
+    Raises ``NotFound`` where none was ever started there: an account that is made in another folder opens nothing;
+    ``ConfigError`` as :func:`hanse.home.check`.
     """
+    from hanse import home as homes
     from hanse.coordinator.server import open_store
     from hanse.errors import NotFound
     from hanse.store.store import FILE
 
     if not database and not (home / FILE).exists():
+        homes.check(home, "coordinator")
         raise NotFound(
             f"there is no coordinator in {home}: run this in the folder where hanse coordinator start was run, or "
             "name its home with --home"
         )
-
     return open_store(home, database)

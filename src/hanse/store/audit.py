@@ -21,7 +21,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -213,10 +213,10 @@ class AuditLog:
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
 
-    def _close(self) -> None:
+    def _close(self, close: Callable[[int], None] = os.close) -> None:  # modules are gone where the process ends
         for fd in (self._fd, self._head_fd):
             if fd >= 0:
-                os.close(fd)
+                close(fd)
         self._pid, self._fd, self._head_fd = -1, -1, -1
 
     def __del__(self) -> None:
