@@ -182,7 +182,7 @@ class Typed(Generic[S, Q]):
         return sent.value
 
     def _value(self, state: State) -> S:
-        made = _made(state)
+        made = _behind(state)
         if made is not None and type(made.value) is self.state:
             known: S = made.value
             return known
@@ -191,12 +191,12 @@ class Typed(Generic[S, Q]):
     @staticmethod
     def _made(value: S, before: State | None = None) -> State:
         """``before``: the state that it follows, with which it shares all that the step did not change."""
-        follows = None if before is None else _made(before)
+        follows = None if before is None else _behind(before)
         made = _Made(value, {} if follows is None else dict(follows.known))
         return Record(_Part(made, "data"), _Part(made, "arrays"))
 
 
-def _made(state: State) -> _Made | None:
+def _behind(state: State) -> _Made | None:
     """What its record is made of, where that was made here."""
     data, arrays = state.data, state.arrays
     return data.of if type(data) is _Part and type(arrays) is _Part and data.of is arrays.of else None
