@@ -176,21 +176,6 @@ class Level:
         return b"".join(part.tobytes() for part in parts)
 
 
-def levels(bins: Binning, units: Array, packs: bool, trees: int, depth: int) -> Generator[Level, Array, None]:
-    """What is asked for so many trees, one after the other. It is sent the sums of all nodes together."""
-    rules, worth, width = Rules(shape=growing.Shape(max_depth=depth)), np.ldexp(1.0, units), int(bins.starts[-1])
-    splits, adds, nothing = None, np.zeros(0, np.float32), np.zeros(0, np.float32)
-    for tree in range(trees):
-        now: Growing = growing.roots(1, bins)
-        while not now.done:
-            shape = (len(now.built), width) if packs else (len(now.built), width, 2)
-            found = (yield Level(tree, splits, now.built, adds, math.prod(shape))).reshape(shape)
-            now = growing.grown(now, packed.Sums.of(found), worth, bins, rules, tree)
-            splits, adds = now.splits, nothing
-        grown, home = growing.finished(now, worth, bins, rules)
-        adds = grown.value[home]
-
-
 def add_reply(total: Array, came: Any, each: int) -> None:
     """Adds what came of a node, in so many bytes a number."""
     if each == 8:
@@ -265,8 +250,19 @@ class Prepared:
         return cls(bins, units, packs is not None)
 
     def levels(self, trees: int, depth: int) -> Generator[Level, Array, None]:
-        """See :func:`levels`."""
-        return levels(self.bins, self.units, self.packs, trees, depth)
+        """What is asked for so many trees, one after the other. It is sent the sums of all nodes together."""
+        bins, width = self.bins, int(self.bins.starts[-1])
+        rules, worth = Rules(shape=growing.Shape(max_depth=depth)), np.ldexp(1.0, self.units)
+        splits, adds, nothing = None, np.zeros(0, np.float32), np.zeros(0, np.float32)
+        for tree in range(trees):
+            now: Growing = growing.roots(1, bins)
+            while not now.done:
+                shape = (len(now.built), width) if self.packs else (len(now.built), width, 2)
+                found = (yield Level(tree, splits, now.built, adds, math.prod(shape))).reshape(shape)
+                now = growing.grown(now, packed.Sums.of(found), worth, bins, rules, tree)
+                splits, adds = now.splits, nothing
+            grown, home = growing.finished(now, worth, bins, rules)
+            adds = grown.value[home]
 
 
 def per_tree(
